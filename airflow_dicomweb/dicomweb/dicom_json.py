@@ -1,0 +1,104 @@
+"""DICOM JSON: reading and writing by keyword or tag.
+
+Source: DICOM PS3.18 annex F (DICOM JSON model), PS3.6 (keywords).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from airflow_dicomweb.errors import ConfigurationError, ProtocolError
+
+DicomJson = Mapping[str, Any]
+"""One data set: ``{"0020000D": {"vr": "UI", "Value": ["1.2.3"]}, ...}``."""
+
+_TAG = re.compile(r"[0-9A-Fa-f]{8}")
+
+
+def tag_of(name: str) -> str:
+    """Give the 8-digit upper-case tag of a keyword or tag.
+
+    :param name: ``StudyDate``, ``00080020`` or ``0008,0020`` in parentheses or not.
+    :raises ConfigurationError: If it is neither; the value itself is not repeated in the message.
+    """
+    plain = name.strip("()").replace(",", "")
+    if _TAG.fullmatch(plain):
+        return plain.upper()
+    from pydicom.datadict import tag_for_keyword  # noqa: PLC0415 - half a second to import, not needed to read tags
+
+    tag = tag_for_keyword(name)
+    if tag is None:
+        raise ConfigurationError(
+            f"{name!r} is not an attribute: a DICOM keyword such as 'StudyDate' or a tag such as '00080020' is accepted"
+        )
+    return f"{tag:08X}"
+
+
+def keyword_of(tag: str) -> str:
+    """Give the keyword of an 8-digit tag, or the tag itself when the dictionary has none (private elements)."""
+    from pydicom.datadict import keyword_for_tag  # noqa: PLC0415 - as above
+
+    return keyword_for_tag(int(tag, 16)) or tag
+
+
+def values(data_set: DicomJson, name: str) -> list[Any]:
+    """Give all values of an attribute; a missing or empty one gives an empty list."""
+    element = data_set.get(tag_of(name))
+    if not isinstance(element, Mapping):
+        return []
+    found = element.get("Value")
+    return list(found) if isinstance(found, Sequence) and not isinstance(found, str) else []
+
+
+def text(data_set: DicomJson, name: str) -> str:
+    """Give the first value of an attribute as text; a person name gives its alphabetic group, nothing gives ``""``."""
+    first = next(iter(values(data_set, name)), None)
+    if isinstance(first, Mapping):
+        first = first.get("Alphabetic")
+    return "" if first is None else str(first)
+
+
+def items(data_set: DicomJson, name: str) -> Iterator[DicomJson]:
+    """Give the items of a sequence."""
+    return (item for item in values(data_set, name) if isinstance(item, Mapping))
+
+
+def element(vr: str, *found: object) -> dict[str, Any]:
+    """Write one element; without a value it has no ``Value`` (PS3.18 F.2.5)."""
+    return {"vr": vr, "Value": list(found)} if found else {"vr": vr}
+
+
+def flat(data_set: DicomJson) -> dict[str, Any]:
+    """Give a data set as a plain dictionary by keyword.
+
+    One value stands alone, several are a list, none is None; person names are their alphabetic group, sequences are
+    lists of dictionaries, bulk data is left out.
+    """
+    return {
+        keyword_of(tag): _plain(values(data_set, tag)) for tag, found in data_set.items() if "BulkDataURI" not in found
+    }
+
+
+def _plain(found: list[Any]) -> Any:
+    plain = [_plain_value(value) for value in found]
+    return plain[0] if len(plain) == 1 and not isinstance(found[0], Mapping) else plain or None
+
+
+def _plain_value(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if set(value) <= {"Alphabetic", "Ideographic", "Phonetic"}:
+        return value.get("Alphabetic")
+    return flat(value)
+
+
+def check_answer(answer: object) -> list[DicomJson]:
+    """Return an answer that should be an array of data sets.
+
+    :raises ProtocolError: If it is anything else.
+    """
+    if isinstance(answer, list) and all(isinstance(item, Mapping) for item in answer):
+        return answer
+    raise ProtocolError("a DICOM JSON answer must be an array of objects")
