@@ -26,9 +26,9 @@ def tag_of(name: str) -> str:
     plain = name.strip("()").replace(",", "")
     if _TAG.fullmatch(plain):
         return plain.upper()
-    from pydicom.datadict import tag_for_keyword  # noqa: PLC0415 - half a second to import, not needed to read tags
+    from pydicom.datadict import tag_for_keyword
 
-    tag = tag_for_keyword(name)
+    tag = tag_for_keyword(name) if name else None
     if tag is None:
         raise ConfigurationError(
             f"{name!r} is not an attribute: a DICOM keyword such as 'StudyDate' or a tag such as '00080020' is accepted"
@@ -38,7 +38,7 @@ def tag_of(name: str) -> str:
 
 def keyword_of(tag: str) -> str:
     """Give the keyword of an 8-digit tag, or the tag itself when the dictionary has none (private elements)."""
-    from pydicom.datadict import keyword_for_tag  # noqa: PLC0415 - as above
+    from pydicom.datadict import keyword_for_tag
 
     return keyword_for_tag(int(tag, 16)) or tag
 
@@ -77,19 +77,23 @@ def flat(data_set: DicomJson) -> dict[str, Any]:
     lists of dictionaries, bulk data is left out.
     """
     return {
-        keyword_of(tag): _plain(values(data_set, tag)) for tag, found in data_set.items() if "BulkDataURI" not in found
+        keyword_of(tag): _plain(values(data_set, tag))
+        for tag, found in data_set.items()
+        if not (isinstance(found, Mapping) and "BulkDataURI" in found)
     }
 
 
 def _plain(found: list[Any]) -> Any:
     plain = [_plain_value(value) for value in found]
-    return plain[0] if len(plain) == 1 and not isinstance(found[0], Mapping) else plain or None
+    is_sequence = any(isinstance(value, dict) for value in plain)
+    return plain[0] if len(plain) == 1 and not is_sequence else plain or None
 
 
 def _plain_value(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
-    if set(value) <= {"Alphabetic", "Ideographic", "Phonetic"}:
+    # A person name has groups where a sequence item has tags (PS3.18 F.2.2).
+    if value and set(value) <= {"Alphabetic", "Ideographic", "Phonetic"}:
         return value.get("Alphabetic")
     return flat(value)
 

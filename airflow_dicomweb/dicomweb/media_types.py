@@ -42,7 +42,7 @@ class MediaType:
         message["content-type"] = " ".join(text.split())
         pairs = message.get_params(failobj=[("", "")], unquote=True)
         name, _ = pairs[0]
-        values = {key.lower(): value if isinstance(value, str) else value[2] for key, value in pairs[1:] if key}
+        values = {key.lower(): value for key, value in pairs[1:] if key}
         return cls(name.strip().lower(), MappingProxyType(values))
 
     @property

@@ -48,14 +48,12 @@ def check_uid(value: object, what: str = "UID") -> str:
 
 def _shown(value: object) -> str:
     """Show enough of a bad value to find it, never a whole data set value that ended up in the wrong place."""
-    if value is None or value == "":
-        return "''" if value == "" else "None"
+    if value is None:
+        return "None"
     if not isinstance(value, str):
         return f"of type {type(value).__name__}"
     if len(value) > MAX_UID_LENGTH:
         return f"of {len(value)} characters"
-    return (
-        repr(value)
-        if len(value) <= 3 or re.fullmatch(r"[0-9.]+", value)
-        else "with other characters than digits and dots"
-    )  # noqa: E501
+    if len(value) <= 3 or re.fullmatch(r"[0-9.]+", value):
+        return repr(value)
+    return "with other characters than digits and dots"

@@ -109,7 +109,7 @@ class GcsPrefix:
         :raises ConfigurationError: If it is anything else, wildcards included.
         """
         match = _PREFIX_URI.fullmatch(uri) if isinstance(uri, str) else None
-        if match is None or re.search(r"[*?]", match["object"] or "") or "//" in (match["object"] or ""):
+        if match is None or re.search(r"[*?]", match["object"] or "") or "//" in "/" + (match["object"] or ""):
             raise ConfigurationError(
                 "a Cloud Storage destination must be gs://BUCKET or gs://BUCKET/DIRECTORY, without wildcards"
             )

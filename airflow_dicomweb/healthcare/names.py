@@ -64,7 +64,7 @@ class DicomStoreName:
 
         :raises ConfigurationError: If it is neither.
         """
-        if isinstance(name, str) and _STORE_ID.fullmatch(name):
+        if _STORE_ID.fullmatch(name or ""):
             return DicomStoreName(self.dataset, name)
         return DicomStoreName.parse(name)
 
