@@ -1,0 +1,1 @@
+"""Tests of the whole project, from single values to real Airflow processes."""

@@ -1,0 +1,1 @@
+"""Hook, operators, sensors, triggers, and the example DAGs through ``dag.test()``."""

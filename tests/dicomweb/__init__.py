@@ -1,0 +1,1 @@
+"""The protocol and its client, against vectors and servers."""

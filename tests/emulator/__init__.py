@@ -1,0 +1,1 @@
+"""The emulator, asked by clients that nobody of this project wrote."""

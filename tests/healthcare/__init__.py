@@ -1,0 +1,1 @@
+"""The Cloud Healthcare API: names, operations, bodies and the client."""

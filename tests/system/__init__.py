@@ -1,0 +1,1 @@
+"""Whole Airflow installations of several processes."""
