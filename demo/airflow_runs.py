@@ -1,0 +1,172 @@
+"""Waiting for a DAG and its runs, and counting how often their tasks were deferred."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from demo.airflow_api import AirflowApi, AirflowApiError, RunState, TaskState
+
+FINISHED = ("success", "failed")
+_FAILED_TASKS = ("failed", "upstream_failed")
+_LOG_LINES = 15
+_NOISE = re.compile(r"::(end)?group::|^/.*\.log$|DagBundlesManager|BundleDagBag|Worker startup")
+
+
+class RunFailedError(RuntimeError):
+    """A run failed or did not end in time; the message names the tasks and quotes the ends of their logs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """How one task instance waited.
+
+    :param task: The task instance, as it ended.
+    :param deferred: Times it handed its wait to the triggerer and gave its worker back.
+    :param legs: Times a worker ran it; one more than ``deferred`` when each wait came back by its trigger.
+    :param fired: Events that the triggerer reports to have sent for it.
+    """
+
+    task: TaskState
+    deferred: int
+    legs: int
+    fired: int
+
+
+def wait_for_dag(api: AirflowApi, dag_id: str, *, timeout: float = 90.0) -> None:
+    """Wait until the dag-processor has parsed a DAG.
+
+    :param timeout: Seconds to wait.
+    :raises AirflowApiError: A DAG file cannot be imported (the message has the traceback), or it took too long.
+    """
+    deadline = time.monotonic() + timeout
+    while api.dag(dag_id) is None:
+        if errors := api.import_errors():
+            raise AirflowApiError("\n".join(f"{name} cannot be imported:\n{trace}" for name, trace in errors.items()))
+        if time.monotonic() > deadline:
+            raise AirflowApiError(f"DAG {dag_id} was not parsed within {timeout:g} s")
+        time.sleep(0.5)
+
+
+def start_scheduled_run(api: AirflowApi, dag_id: str, conf: Mapping[str, Any]) -> str:
+    """Start the run that the schedule of a paused DAG would start next, with parameters; its id.
+
+    The run gets the logical date of that scheduled run. So the scheduler finds it when the DAG is unpaused, and
+    does not start another one beside it with the default parameters.
+
+    :param conf: Values of the DAG's params.
+    """
+    dag = api.dag(dag_id) or {}
+    now = datetime.now(UTC).isoformat()
+    due = dag.get("next_dagrun_logical_date") or now
+    run_id = api.trigger(dag_id, conf, logical_date=min(due, now, key=datetime.fromisoformat))
+    api.set_paused(dag_id, paused=False)
+    return run_id
+
+
+def wait_for_new_run(api: AirflowApi, dag_id: str, known: set[str], *, timeout: float = 60.0) -> str:
+    """Wait until a DAG has a run that is not among the known ones; its id.
+
+    :param known: Ids of the runs from before.
+    :param timeout: Seconds to wait.
+    """
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        for run in api.runs(dag_id):
+            if run.run_id not in known:
+                return run.run_id
+        time.sleep(0.5)
+    raise RunFailedError(f"DAG {dag_id} was not started within {timeout:g} s")
+
+
+def wait_for_run(
+    api: AirflowApi, dag_id: str, run_id: str, *, timeout: float = 180.0, progress: Callable[[str], None] = print
+) -> RunState:
+    """Wait until a run has ended well.
+
+    :param timeout: Seconds to wait.
+    :param progress: Called with one line for each change of a task's state.
+    :raises RunFailedError: It failed, or is not done in time.
+    """
+    started = time.monotonic()
+    seen: dict[str, str | None] = {}
+    while True:
+        run = api.run(dag_id, run_id)
+        for task in api.task_instances(dag_id, run_id):
+            if task.state is not None and seen.get(task.label) != task.state:
+                seen[task.label] = task.state
+                progress(f"{time.monotonic() - started:6.1f} s  {dag_id}.{task.label}: {task.state}")
+        if run.state == "success":
+            return run
+        if run.state == "failed":
+            raise RunFailedError(f"Run {run_id} of {dag_id} failed.\n{failure_report(api, dag_id, run_id)}")
+        if time.monotonic() - started > timeout:
+            states = ", ".join(f"{label}: {state}" for label, state in seen.items())
+            raise RunFailedError(f"Run {run_id} of {dag_id} was not done within {timeout:g} s ({states})")
+        time.sleep(0.5)
+
+
+def wait_for_task(
+    api: AirflowApi, dag_id: str, run_id: str, task_id: str, state: str, *, timeout: float = 60.0
+) -> TaskState:
+    """Wait until an instance of a task is in a state, such as ``deferred`` or ``awaiting_input``.
+
+    :param timeout: Seconds to wait.
+    """
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        for task in api.task_instances(dag_id, run_id):
+            if task.task_id == task_id and task.state == state:
+                return task
+        time.sleep(0.25)
+    raise RunFailedError(f"Task {task_id} of {dag_id} was not {state} within {timeout:g} s")
+
+
+def approve(api: AirflowApi, dag_id: str, run_id: str, task_id: str, *, timeout: float = 60.0) -> None:
+    """Approve what a task of a run asks a person to approve, as soon as it asks.
+
+    :param timeout: Seconds to wait for the question.
+    """
+    wait_for_task(api, dag_id, run_id, task_id, "awaiting_input", timeout=timeout)
+    # No person answers within a second, and Airflow 3.3 fails a task that resumes before the scheduler has
+    # heard the end of its first leg (apache/airflow 66374).
+    time.sleep(3.0)
+    api.answer_approval(dag_id, run_id, task_id)
+
+
+def failure_report(api: AirflowApi, dag_id: str, run_id: str) -> str:
+    """Name the failed tasks of a run and quote the ends of their logs."""
+    lines = []
+    for task in api.task_instances(dag_id, run_id):
+        if task.state in _FAILED_TASKS:
+            lines.append(f"  {task.label} (try {task.try_number}): {task.state}")
+        if task.state == "failed":
+            log = [line for line in api.task_log(dag_id, run_id, task) if _NOISE.search(line) is None]
+            lines += [f"    {line}" for line in log[-_LOG_LINES:]]
+    return "\n".join(lines)
+
+
+def deferrals(api: AirflowApi, dag_id: str, run_id: str) -> list[Deferral]:
+    """How each task instance of a run waited.
+
+    The audit log has an entry for every time a task entered a state. The event that ends a deferral is logged by
+    the triggerer, into the log of the task that it wakes.
+    """
+    counts = {event: Counter(map(_key, api.audit_log(dag_id, run_id, event))) for event in ("deferred", "running")}
+    found = []
+    for task in api.task_instances(dag_id, run_id):
+        key = (task.task_id, task.map_index)
+        deferred = counts["deferred"][key]
+        fired = sum("Trigger fired event" in line for line in api.task_log(dag_id, run_id, task)) if deferred else 0
+        found.append(Deferral(task, deferred=deferred, legs=counts["running"][key], fired=fired))
+    return found
+
+
+def _key(entry: Mapping[str, Any]) -> tuple[str, int]:
+    index = entry["map_index"]
+    return entry["task_id"], -1 if index is None else index
