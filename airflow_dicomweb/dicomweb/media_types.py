@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.message import Message
+from email.utils import collapse_rfc2231_value
 from types import MappingProxyType
 
 DICOM = "application/dicom"
@@ -42,7 +43,7 @@ class MediaType:
         message["content-type"] = " ".join(text.split())
         pairs = message.get_params(failobj=[("", "")], unquote=True)
         name, _ = pairs[0]
-        values = {key.lower(): value for key, value in pairs[1:] if key}
+        values = {key.lower(): collapse_rfc2231_value(value) for key, value in pairs[1:] if key}
         return cls(name.strip().lower(), MappingProxyType(values))
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_dicomweb.dicomweb.media_types import MediaType, parse_accept
 
@@ -53,3 +55,14 @@ def test_no_accept_header_accepts_everything():
     assert parse_accept(None)[0].accepts("application/dicom+xml")
     assert parse_accept("image/*")[0].accepts("image/png")
     assert not parse_accept("image/*")[0].accepts("imagex/png")
+
+
+def test_an_encoded_parameter_is_decoded():
+    assert MediaType.parse("multipart/related; boundary*=utf-8''a%20b").parameters["boundary"] == "a b"
+
+
+@given(st.text(max_size=40) | st.text(alphabet='ab/;="\\,*\'%2 \r\n', max_size=40))
+def test_no_header_a_server_may_send_breaks_the_parser(text):
+    media_type = MediaType.parse(text)
+    assert all(isinstance(value, str) for value in (media_type.name, *media_type.parameters.values()))
+    assert all(0 <= t.quality <= 1 for t in parse_accept(text))
