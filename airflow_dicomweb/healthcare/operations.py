@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -165,6 +165,10 @@ class Operation:
         denied = self.error_code == PERMISSION_DENIED or "required Cloud Storage permission" in self.error_message
         role = _MISSING_ROLES.get(self.short_method)
         return f"the service agent {_SERVICE_AGENT} needs {role} on the bucket" if denied and role else ""
+
+    def without_object_names(self) -> Operation:
+        """Give the same with the server's words shortened as in messages: fit for Airflow's database and logs."""
+        return replace(self, error_message=_without_object_names(self.error_message))
 
     def to_xcom(self) -> dict[str, Any]:
         """Give the result of an operator that waited for it: builtins only."""
