@@ -35,7 +35,7 @@ test: $(STAMP) ## everything that CI runs; PYTEST_ARGS="-k words" chooses tests
 	@echo "== lint" && $(BIN)/ruff check .
 	@echo "== format" && $(BIN)/ruff format --check .
 	@echo "== types" && $(BIN)/mypy
-	@echo "== layers" && $(BIN)/lint-imports
+	@echo "== layers" && $(BIN)/lint-imports --no-logo
 	@echo "== tests" && $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 format: $(STAMP) ## what ruff can correct by itself
