@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -53,6 +54,22 @@ class TaskState:
     def label(self) -> str:
         """Task id, with the number of a mapped instance."""
         return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One entry of the audit log; a task has one for every state that it entered from a worker.
+
+    :param task_id: The task; None for entries about the run.
+    :param map_index: As in ``TaskState``.
+    :param event: The state, such as ``running``, ``deferred``, ``success``.
+    :param time: Unix time.
+    """
+
+    task_id: str | None
+    map_index: int
+    event: str
+    time: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +148,13 @@ class AirflowApi:
         states = [_task_state(entry) for entry in entries]
         return sorted(states, key=lambda task: (task.started is None, task.started or "", task.task_id, task.map_index))
 
-    def task_log(self, dag_id: str, run_id: str, task: TaskState) -> list[str]:
-        """Read the log of a task's latest try, as lines of ``logger: event``; also what its trigger logged."""
-        path = f"{_run_path(dag_id, run_id)}/taskInstances/{task.task_id}/logs/{task.try_number}"
+    def task_log(self, dag_id: str, run_id: str, task: TaskState, *, try_number: int | None = None) -> list[str]:
+        """Read the log of a try, the latest if not told otherwise, as lines of ``logger: event``.
+
+        What the task's trigger logged is in it as well.
+        """
+        attempt = task.try_number if try_number is None else try_number
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{task.task_id}/logs/{attempt}"
         answer = self._call("GET", path, params={"full_content": "true", "map_index": task.map_index})
         return [_log_line(entry) for entry in answer["content"]]
 
@@ -160,13 +181,10 @@ class AirflowApi:
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}/-1/hitlDetails"
         self._call("PATCH", path, json={"chosen_options": [choice], "params_input": {}})
 
-    def audit_log(self, dag_id: str, run_id: str, event: str) -> list[dict[str, Any]]:
-        """List the audit log's entries about the tasks of a run, oldest first.
-
-        :param event: A task state, such as ``deferred``: one entry for each time a task entered it.
-        """
-        filters = {"dag_id": dag_id, "run_id": run_id, "event": event, "order_by": "event_log_id"}
-        return self._pages("/api/v2/eventLogs", "event_logs", filters)
+    def audit_log(self, dag_id: str, run_id: str) -> list[AuditEntry]:
+        """List what the audit log says of the tasks of a run, oldest first."""
+        filters = {"dag_id": dag_id, "run_id": run_id, "order_by": "event_log_id"}
+        return [_audit_entry(entry) for entry in self._pages("/api/v2/eventLogs", "event_logs", filters)]
 
     def _call_if_found(self, path: str, params: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         try:
@@ -239,6 +257,15 @@ def _task_state(entry: Mapping[str, Any]) -> TaskState:
         try_number=entry["try_number"],
         started=entry["start_date"],
         seconds=entry["duration"],
+    )
+
+
+def _audit_entry(entry: Mapping[str, Any]) -> AuditEntry:
+    return AuditEntry(
+        task_id=entry["task_id"],
+        map_index=-1 if entry["map_index"] is None else entry["map_index"],
+        event=entry["event"],
+        time=datetime.fromisoformat(entry["when"]).timestamp(),
     )
 
 

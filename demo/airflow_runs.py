@@ -1,20 +1,20 @@
-"""Waiting for a DAG and its runs, and counting how often their tasks were deferred."""
+"""Waiting for a DAG and its runs, and telling what became of their tasks and how those waited."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from demo.airflow_api import AirflowApi, AirflowApiError, RunState, TaskState
+from demo.airflow_api import AirflowApi, AirflowApiError, AuditEntry, RunState, TaskState
 
 FINISHED = ("success", "failed")
 _FAILED_TASKS = ("failed", "upstream_failed")
 _LOG_LINES = 15
+_FIRED = "Trigger fired event"
 _NOISE = re.compile(r"::(end)?group::|^/.*\.log$|DagBundlesManager|BundleDagBag|Worker startup")
 
 
@@ -23,19 +23,32 @@ class RunFailedError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Deferral:
-    """How one task instance waited.
+class TaskHistory:
+    """What became of one task instance.
 
     :param task: The task instance, as it ended.
-    :param deferred: Times it handed its wait to the triggerer and gave its worker back.
-    :param legs: Times a worker ran it; one more than ``deferred`` when each wait came back by its trigger.
+    :param entries: Its entries of the audit log, oldest first.
     :param fired: Events that the triggerer reports to have sent for it.
     """
 
     task: TaskState
-    deferred: int
-    legs: int
+    entries: tuple[AuditEntry, ...]
     fired: int
+
+    @property
+    def deferred(self) -> int:
+        """Times it handed its wait to the triggerer and gave its worker back."""
+        return sum(entry.event == "deferred" for entry in self.entries)
+
+    @property
+    def legs(self) -> int:
+        """Times a worker ran it."""
+        return sum(entry.event == "running" for entry in self.entries)
+
+    @property
+    def waited_by_trigger(self) -> bool:
+        """Whether it was deferred, and woken by its trigger each time."""
+        return 0 < self.deferred == self.fired
 
 
 def wait_for_dag(api: AirflowApi, dag_id: str, *, timeout: float = 90.0) -> None:
@@ -151,22 +164,18 @@ def failure_report(api: AirflowApi, dag_id: str, run_id: str) -> str:
     return "\n".join(lines)
 
 
-def deferrals(api: AirflowApi, dag_id: str, run_id: str) -> list[Deferral]:
-    """How each task instance of a run waited.
+def histories(api: AirflowApi, dag_id: str, run_id: str) -> list[TaskHistory]:
+    """Tell what became of each task instance of a run, and how it waited.
 
-    The audit log has an entry for every time a task entered a state. The event that ends a deferral is logged by
-    the triggerer, into the log of the task that it wakes.
+    The audit log has an entry for every time a worker started, deferred or ended a task. The event that ends a
+    deferral is reported by the triggerer, in the log of the task that it wakes.
     """
-    counts = {event: Counter(map(_key, api.audit_log(dag_id, run_id, event))) for event in ("deferred", "running")}
+    entries = api.audit_log(dag_id, run_id)
     found = []
     for task in api.task_instances(dag_id, run_id):
-        key = (task.task_id, task.map_index)
-        deferred = counts["deferred"][key]
-        fired = sum("Trigger fired event" in line for line in api.task_log(dag_id, run_id, task)) if deferred else 0
-        found.append(Deferral(task, deferred=deferred, legs=counts["running"][key], fired=fired))
+        own = tuple(entry for entry in entries if (entry.task_id, entry.map_index) == (task.task_id, task.map_index))
+        deferred = any(entry.event == "deferred" for entry in own)
+        tries = range(1, task.try_number + 1) if deferred else ()
+        lines = [line for number in tries for line in api.task_log(dag_id, run_id, task, try_number=number)]
+        found.append(TaskHistory(task, own, fired=sum(_FIRED in line for line in lines)))
     return found
-
-
-def _key(entry: Mapping[str, Any]) -> tuple[str, int]:
-    index = entry["map_index"]
-    return entry["task_id"], -1 if index is None else index
