@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo.cloud_storage import running_cloud_storage
+from tests.servers import missing
 from tests.servers.orthanc import Orthanc, OrthancMissingError, running_orthanc
 from tests.servers.token_server import TokenServer
 
@@ -82,10 +83,3 @@ def bucket(fake_gcs: str, monkeypatch: pytest.MonkeyPatch) -> str:
         name = f"bucket-{uuid.uuid4().hex[:12]}"
         client.create_bucket(name)
     return name
-
-
-def missing(reason: str) -> None:
-    """Skip a test whose server is not installed; where CI runs, fail it."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
