@@ -103,7 +103,7 @@ def take_listing(params: dict[str, Any], run_id: str) -> dict[str, Any]:
     from airflow_dicomweb.dicomweb.completeness import take_listing as read_listing
     from airflow_dicomweb.healthcare.manifests import manifest_uri, write_manifest
 
-    with DicomWebHook(CONNECTION).get_conn() as client:
+    with DicomWebHook(CONNECTION).get_healthcare_conn() as client:
         prefix, folder = params["bucket_prefix"].rstrip("/"), params["folder"]
         in_bucket = list_if_any(f"{prefix}/**", buckets=client.buckets) if prefix else []
         in_folder = list_if_any(folder) if folder else []
@@ -126,7 +126,7 @@ def prove_complete(listing: dict[str, Any], params: dict[str, Any], ti: Any) -> 
     from airflow_dicomweb.dicomweb.completeness import ListedFile, check_completeness
     from airflow_dicomweb.healthcare.manifests import read_manifest, write_manifest
 
-    with DicomWebHook(CONNECTION).get_conn() as client:
+    with DicomWebHook(CONNECTION).get_healthcare_conn() as client:
         files = [ListedFile.from_json(line) for line in read_manifest(listing["manifest"], client.buckets)]
         proof = check_completeness(client, files, look_interval=params["look_interval"])
         report_uri = listing["manifest"].replace(".jsonl", ".report.jsonl")

@@ -77,7 +77,7 @@ def select_studies(params: dict[str, Any], dag_run: Any) -> dict[str, Any]:
     query = {"StudyDate": params["study_dates"] or last_week}
     if params["modality"]:
         query["Modality"] = params["modality"]
-    with DicomWebHook(CONNECTION).get_conn() as client:
+    with DicomWebHook(CONNECTION).get_healthcare_conn() as client:
         studies = find_studies(client, query)
         instances = list(find_instances(client, studies))
         if not instances:
@@ -97,7 +97,7 @@ def compare_export(exported: dict[str, Any], query: dict[str, str], manifest: st
     from airflow_dicomweb.healthcare.manifests import read_manifest
 
     prefix = GcsPrefix.parse(exported["prefix"])
-    with DicomWebHook(CONNECTION).get_conn() as client:
+    with DicomWebHook(CONNECTION).get_healthcare_conn() as client:
         before = {parse_path(line["path"]) for line in read_manifest(manifest, client.buckets)}
         names = [found.name for found in client.buckets.list_prefix(prefix)]
         after = set(find_instances(client, find_studies(client, query)))
