@@ -1,0 +1,323 @@
+"""Google accounts as credentials: service account keys, Application Default Credentials, impersonation.
+
+google-auth does the work; this module decides when it does it, with which time-outs, and says what went wrong in this
+package's terms. google-auth is loaded at the first request.
+
+Source: https://google.aip.dev/auth/4110 (Application Default Credentials), RFC 7523 (key),
+https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts/generateAccessToken
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_dicomweb.dicomweb.addresses import is_loopback
+from airflow_dicomweb.dicomweb.resources import without_query
+from airflow_dicomweb.dicomweb.retries import RetryPolicy
+from airflow_dicomweb.errors import (
+    RETRYABLE_STATUSES,
+    AuthorizationError,
+    ConfigurationError,
+    DicomWebError,
+    TransportError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials as GoogleCredentials
+
+CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+TOKEN_TIMEOUT = 30.0
+"""Seconds without progress after which a request for a token is given up."""
+
+_PATIENT = RetryPolicy(attempts=4, first_wait=0.5, longest_wait=8.0, total_timeout=60.0)
+_ONCE = RetryPolicy(attempts=1)
+_ACCOUNT = re.compile(r"[^\s/:?#@,]+@[^\s/:?#@,]+")
+
+
+class Google:
+    """A Google account: a service account key, a configuration file, or Application Default Credentials.
+
+    Nothing is read or sent before the first request; one object may be used by many threads.
+
+    :param key_path: Service account key file.
+    :param key_info: Content of such a file, as mapping or JSON text.
+    :param credential_config_file: File of any other kind that google-auth reads, such as workload identity
+        federation; or its content as mapping.
+    :param impersonation_chain: Service account to act as; in a list or comma list the last one is acted as, those
+        before it are the delegates that lead there.
+    :param quota_project_id: Project that requests are counted for.
+    :param scopes: OAuth scopes, as sequence or comma list.
+    :param iam_endpoint: Base URL of the IAM Credentials API, where it is not Google's own.
+    :raises ConfigurationError: If arguments contradict each other or cannot be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        key_path: str | PathLike[str] | None = None,
+        key_info: Mapping[str, Any] | str | None = None,
+        credential_config_file: Mapping[str, Any] | str | PathLike[str] | None = None,
+        impersonation_chain: str | Sequence[str] | None = None,
+        quota_project_id: str | None = None,
+        scopes: str | Sequence[str] = (CLOUD_PLATFORM,),
+        iam_endpoint: str | None = None,
+    ) -> None:
+        if sum(bool(source) for source in (key_path, key_info, credential_config_file)) > 1:
+            raise ConfigurationError("give only one of key_path, key_info and credential_config_file")
+        self._key_path, self._config = key_path or None, credential_config_file or None
+        self._key_info = _json_object(key_info, "key_info") if isinstance(key_info, str) and key_info else key_info
+        self._chain = _items(impersonation_chain)
+        if not all(_ACCOUNT.fullmatch(account) for account in self._chain):
+            raise ConfigurationError("impersonation_chain must be service account e-mails, separated by commas")
+        self._scopes = _items(scopes) or (CLOUD_PLATFORM,)
+        self._quota_project_id = quota_project_id or None
+        self._iam_endpoint = _checked_endpoint(iam_endpoint) if iam_endpoint else None
+        # Re-entrant: what reads the identity for a message may hold it already.
+        self._lock = threading.RLock()
+        self._loaded: GoogleCredentials | None = None
+        self._request: _TokenRequest | None = None
+        self._used = threading.local()
+
+    def __repr__(self) -> str:
+        return f"Google({self.identity})"
+
+    @property
+    def identity(self) -> str:
+        """E-mail of the service account as far as it is known, else what kind of credentials these are."""
+        if self._chain:
+            return self._chain[-1]
+        email = getattr(self._loaded, "service_account_email", None) or (self._key_info or {}).get("client_email")
+        if isinstance(email, str) and "@" in email:
+            return email
+        if self._key_path or self._key_info:
+            return "service account key"
+        return "credential configuration file" if self._config else "application default credentials"
+
+    def headers(self) -> dict[str, str]:
+        """Give the Authorization header, and the quota project's if there is one; fetches a token when it is time.
+
+        :raises ConfigurationError: If the credentials cannot be read, or there are none.
+        :raises AuthorizationError: If the token was refused.
+        :raises TransportError: If the token server did not answer, after some tries.
+        :raises UnavailableError: If the token server could not answer, after some tries.
+        """
+        with self._lock:
+            credentials = self.google_credentials()
+            if not credentials.valid:
+                self._renew(credentials)
+            headers: dict[str, str] = {}
+            credentials.apply(headers)
+            self._used.token = credentials.token
+            return headers
+
+    def refresh(self) -> bool:
+        """Forget the token that this thread used last, and the account's source with it; the next request reads anew.
+
+        Several threads that were refused with the same token cause one renewal.
+        """
+        with self._lock:
+            if self._loaded is not None and self._loaded.token == getattr(self._used, "token", None):
+                self._loaded = None
+            return True
+
+    def google_credentials(self) -> GoogleCredentials:
+        """Give google-auth's object, for Google's own clients; it may not hold a token yet.
+
+        :raises ConfigurationError: If the credentials cannot be read, or there are none.
+        """
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+    def _renew(self, credentials: GoogleCredentials) -> None:
+        from google.auth.credentials import TokenState
+
+        usable = credentials.token_state != TokenState.INVALID
+        try:
+            # google-auth renews some minutes early; while the old token still serves there is no need to wait here.
+            (_ONCE if usable else _PATIENT).run(lambda: self._fetch(credentials))
+        except DicomWebError as error:
+            if not (usable and error.retryable):
+                raise
+
+    def _fetch(self, credentials: GoogleCredentials) -> None:
+        """Get a token once.
+
+        ``refresh`` and not ``before_request``: the latter also asks Google for regional boundaries, in a thread.
+        """
+        from google.auth.exceptions import GoogleAuthError
+
+        request = self._token_request()
+        request.forget()
+        failure: DicomWebError
+        try:
+            credentials.refresh(request)
+        except GoogleAuthError as error:
+            failure = request.failure(error, self.identity)
+        except (OSError, ValueError, KeyError) as error:
+            failure = ConfigurationError(f"the Google credentials cannot be used: {type(error).__name__}")
+        else:
+            return
+        # Not inside the handler: google-auth's message repeats what the token server wrote.
+        raise failure
+
+    def _token_request(self) -> _TokenRequest:
+        if self._request is None:
+            self._request = _TokenRequest()
+        return self._request
+
+    def _load(self) -> GoogleCredentials:
+        from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+
+        try:
+            return self._impersonating(self._source())
+        except DefaultCredentialsError:
+            problem = "no usable Google credentials were found" if self._is_default() else "the file is not usable"
+        except (GoogleAuthError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, ConfigurationError):
+                raise
+            problem = "the key or configuration is not complete"
+        # Not inside the handler: google-auth's messages name files and repeat their content.
+        raise ConfigurationError(
+            f"{problem}: give a service account key (key_path, key_info), a file that google-auth reads "
+            "(credential_config_file), or none of them where Application Default Credentials are set up"
+        )
+
+    def _is_default(self) -> bool:
+        return not (self._key_path or self._key_info or self._config)
+
+    def _source(self) -> GoogleCredentials:
+        import google.auth
+        from google.oauth2 import service_account
+
+        credentials: GoogleCredentials
+        options: dict[str, Any] = {"request": self._token_request(), "quota_project_id": self._quota_project_id}
+        if self._key_path or self._key_info:
+            info = self._key_info or _read_json(self._key_path, "key_path")
+            key = service_account.Credentials.from_service_account_info(info, scopes=self._scopes)
+            credentials = key.with_quota_project(self._quota_project_id) if self._quota_project_id else key
+            return credentials
+        if self._config is None:
+            credentials, _ = google.auth.default(scopes=self._scopes, **options)
+            return credentials
+        info = dict(self._config) if isinstance(self._config, Mapping) else _read_json(self._config, "config file")
+        with warnings.catch_warnings():
+            # google-auth warns about files from strangers; this one comes from the connection.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            credentials, _ = google.auth.load_credentials_from_dict(info, scopes=self._scopes, **options)
+        return credentials
+
+    def _impersonating(self, source: GoogleCredentials) -> GoogleCredentials:
+        if not self._chain:
+            return source
+        from google.auth import impersonated_credentials
+
+        *delegates, target = self._chain
+        endpoint = self._iam_endpoint and (
+            f"{self._iam_endpoint}/v1/projects/-/serviceAccounts/{target}:generateAccessToken"
+        )
+        return impersonated_credentials.Credentials(
+            source,
+            target_principal=target,
+            target_scopes=list(self._scopes),
+            delegates=delegates,
+            quota_project_id=self._quota_project_id,
+            iam_endpoint_override=endpoint,
+        )
+
+
+class _TokenRequest:
+    """google-auth's own transport, which remembers how its last request ended: its errors do not say."""
+
+    def __init__(self) -> None:
+        from google.auth.transport.requests import Request
+
+        self._request = Request()
+        self.session = self._request.session
+        # Without it a .netrc entry would replace the Authorization header of an impersonation.
+        self.session.auth = _as_it_is
+        self.forget()
+
+    def forget(self) -> None:
+        """Start a new case."""
+        self._method, self._url, self._status = "POST", "", 0
+
+    def __call__(self, url: str, method: str = "GET", timeout: float | None = None, **options: Any) -> Any:
+        self._method, self._url, self._status = method, without_query(url), 0
+        response = self._request(url, method=method, timeout=timeout or TOKEN_TIMEOUT, **options)
+        self._status = response.status
+        return response
+
+    def failure(self, error: Exception, identity: str) -> DicomWebError:
+        """Say what a failed renewal was, in our terms."""
+        if not self._url:
+            return ConfigurationError(f"the Google credentials cannot be used: {type(error).__name__}")
+        if not self._status:
+            return TransportError(f"no answer from the token server at {self._url}")
+        if self._status in RETRYABLE_STATUSES or getattr(error, "retryable", False):
+            return UnavailableError(self._status, self._method, self._url, "no token for now", identity=identity)
+        return AuthorizationError(self._status, self._method, self._url, _oauth_reason(error), identity=identity)
+
+
+def _oauth_reason(error: Exception) -> str:
+    """Take the standard fields from the token server's answer, and nothing else of it."""
+    answer: Any = next((arg for arg in error.args[1:] if isinstance(arg, dict | str)), None)
+    if isinstance(answer, str):
+        try:
+            answer = json.loads(answer)
+        except ValueError:
+            answer = None
+    if not isinstance(answer, dict):
+        return "no token was given"
+    inner = answer.get("error")
+    words = [inner.get("status"), inner.get("message")] if isinstance(inner, dict) else [inner]
+    words.append(answer.get("error_description"))
+    return ": ".join(str(word) for word in words if word)[:300] or "no token was given"
+
+
+def _checked_endpoint(url: str) -> str:
+    parts = urlsplit(url)
+    secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+    if not secure or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigurationError("iam_endpoint must be an https:// URL with a host and without user info or query")
+    return url.rstrip("/")
+
+
+def _items(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else (value or ())
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def _read_json(path: Any, argument: str) -> dict[str, Any]:
+    try:
+        return _json_object(Path(path).read_text(encoding="utf-8"), argument)
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    except UnicodeDecodeError:
+        problem = "not UTF-8"
+    raise ConfigurationError(f"the file given as {argument} for Google credentials cannot be read: {problem}")
+
+
+def _json_object(text: str, argument: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        # Not chained: the parser's error carries the text, which holds a private key.
+        raise ConfigurationError(f"{argument} for Google credentials must be a JSON object") from None
+    return value
+
+
+def _as_it_is(request: Any) -> Any:
+    return request
