@@ -113,7 +113,7 @@ def wait_for_run(
         for task in api.task_instances(dag_id, run_id):
             if task.state is not None and seen.get(task.label) != task.state:
                 seen[task.label] = task.state
-                progress(f"{time.monotonic() - started:6.1f} s  {dag_id}.{task.label}: {task.state}")
+                progress(f"{dag_id}.{task.label}: {task.state}")
         if run.state == "success":
             return run
         if run.state == "failed":

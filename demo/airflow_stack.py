@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from demo.airflow_api import AirflowApi, AirflowApiError
-from demo.processes import ManagedProcess, ProcessError, free_port, ignoring_signals, stop_all
+from demo.processes import ManagedProcess, ProcessError, free_port, stop_all
 
 COMPONENTS: dict[str, tuple[str, ...]] = {
     "api-server": ("api-server",),
@@ -80,8 +80,7 @@ class AirflowStack:
 
     def close(self) -> None:
         """Stop all components and whatever they started."""
-        with ignoring_signals():
-            stop_all(self.processes.values(), timeout=15.0)
+        stop_all(self.processes.values(), timeout=15.0)
 
     def start(self, component: str) -> None:
         """Start one component, for the first time or again.

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -165,11 +166,12 @@ def stop_all(
     :param timeout: Seconds, for all of them together, after which what is left is killed.
     """
     programs = list(processes)
-    for program in programs:
-        program.ask_to_end(signal_number)
-    deadline = time.monotonic() + timeout
-    for program in programs:
-        program.end(deadline)
+    with _ignoring_signals():
+        for program in programs:
+            program.ask_to_end(signal_number)
+        deadline = time.monotonic() + timeout
+        for program in programs:
+            program.end(deadline)
 
 
 def session_members(session: int) -> list[int]:
@@ -206,18 +208,6 @@ def stopping_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def ignoring_signals() -> Iterator[None]:
-    """Hold off Ctrl-C and SIGTERM during a clean-up, which an impatient second one would leave half done."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    earlier = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-
-
 def free_port() -> int:
     """Find a TCP port of 127.0.0.1 that was free a moment ago."""
     with socket.socket() as probe:
@@ -237,3 +227,18 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
         return True
     return False
+
+
+@contextmanager
+def _ignoring_signals() -> Iterator[None]:
+    # An impatient second Ctrl-C would leave a clean-up half done. Only the main thread ever gets one.
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
