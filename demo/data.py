@@ -81,17 +81,18 @@ def pydicom_files() -> tuple[SourceFile, ...]:
 
 
 def halve_by_study(files: Iterable[SourceFile]) -> tuple[tuple[SourceFile, ...], tuple[SourceFile, ...]]:
-    """Two halves of about the same number of files, each study whole in one of them.
+    """Two halves of the studies, large and small ones in both; the first half has the largest.
 
     The same files give the same halves.
     """
     studies: dict[str, list[SourceFile]] = {}
     for file in files:
         studies.setdefault(file.identity.study, []).append(file)
-    halves: tuple[list[SourceFile], list[SourceFile]] = ([], [])
-    for _, members in sorted(studies.items(), key=lambda item: (-len(item[1]), item[0])):
-        min(halves, key=len).extend(members)
-    first, second = (tuple(sorted(half, key=lambda file: file.name)) for half in halves)
+    ordered = sorted(studies.values(), key=lambda members: (-len(members), members[0].identity.study))
+    first, second = (
+        tuple(sorted((file for members in half for file in members), key=lambda file: file.name))
+        for half in (ordered[::2], ordered[1::2])
+    )
     return first, second
 
 

@@ -147,8 +147,8 @@ def demonstrate(facts: Facts, services: Services, folder: Path, say: Callable[[s
 def prepare_input(facts: Facts, services: Services, folder: Path) -> None:
     """Put the files into bucket and folder, and choose what will be deleted."""
     first, second = halve_by_study(pydicom_files())
-    facts.bucket = (*first, *write_ct_series(folder / "phantom"))
-    facts.folder = second
+    facts.bucket = (*second, *write_ct_series(folder / "phantom"))
+    facts.folder = first
     facts.doomed = frozenset(_study_to_delete(half) for half in (first, second))
     for name in (LANDING_BUCKET, EXPORT_BUCKET):
         services.buckets.create_bucket(name)
