@@ -102,6 +102,10 @@ class AirflowApi:
         self._session = requests.Session()
         self._session.trust_env = False
 
+    def close(self) -> None:
+        """Close the connections; the next request opens them again."""
+        self._session.close()
+
     def health(self) -> dict[str, str | None]:
         """State of each component by name, ``healthy`` or not.
 

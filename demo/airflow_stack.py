@@ -81,6 +81,7 @@ class AirflowStack:
     def close(self) -> None:
         """Stop all components and whatever they started."""
         stop_all(self.processes.values(), timeout=15.0)
+        self.api.close()
 
     def start(self, component: str) -> None:
         """Start one component, for the first time or again.

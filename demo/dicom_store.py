@@ -72,6 +72,10 @@ class DicomStoreView:
         self._session.trust_env = False
         self._session.headers["Authorization"] = f"Bearer {token}"
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
     def instances(self) -> dict[Identity, FoundInstance]:
         """List all instances."""
         found = (_found_instance(result) for result in self._search("instances", {}))

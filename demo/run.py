@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -110,11 +110,12 @@ def running_services(folder: Path, say: Callable[[str], None]) -> Iterator[Servi
             environment["AIRFLOW_CONN_DICOMWEB_DEFAULT"] = json.dumps(connection)
             stack = AirflowStack(folder / "airflow", dags_folder=EXAMPLE_DAGS, environment=environment)
             say(f"Airflow: preparing its database, then starting four processes; {stack.url}")
-            with stack:
+            store = DicomStoreView(store_url, DICOM_STORE, token=token)
+            with closing(store), _bucket_client(storage_url) as buckets, stack:
                 yield Services(
                     airflow=stack,
-                    store=DicomStoreView(store_url, DICOM_STORE, token=token),
-                    buckets=_bucket_client(storage_url),
+                    store=store,
+                    buckets=buckets,
                     places=places_of(
                         folder,
                         airflow_url=stack.url,
