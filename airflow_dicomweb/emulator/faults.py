@@ -1,0 +1,136 @@
+"""Faults as data: what is to go wrong, how often, and how often it did.
+
+::
+
+    POST /_emulator/faults
+    [{"method": "POST", "match": "/dicomWeb/studies$", "status": 503, "headers": {"Retry-After": "1"}, "times": 2},
+     {"match": "/instances/", "cut": 1000},
+     {"method": "POST", "match": ":import", "drop": "after"},
+     {"match": "/operations/", "delay": 1.5, "times": 10}]
+
+A request suffers the first fault that fits it and is not used up.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_dicomweb.emulator.messages import ApiError
+
+_LONGEST_DELAY = 3600
+
+
+@dataclass(slots=True)
+class Fault:
+    """One thing that goes wrong.
+
+    :param method: HTTP method, or an empty string for any.
+    :param match: Regular expression that is searched for in the path.
+    :param status: Status to answer with; the request is not handled then.
+    :param headers: Headers of that answer.
+    :param cut: Number of bytes of the answer's body after which the connection is closed.
+    :param delay: Seconds before anything else happens.
+    :param drop: ``before``: the connection is closed and the request not handled; ``after``: handled, not answered.
+    :param times: How many requests it hits.
+    :param fired: How many it has hit.
+    """
+
+    method: str = ""
+    match: str = ""
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: int | None = None
+    delay: float = 0.0
+    drop: str = ""
+    times: int = 1
+    fired: int = 0
+
+    def fits(self, method: str, path: str) -> bool:
+        """Tell whether a request is to suffer it."""
+        return self.fired < self.times and self.method in {"", method} and re.search(self.match, path) is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as it was asked for, and ``fired``."""
+        shown: dict[str, Any] = {"method": self.method, "match": self.match, "times": self.times, "fired": self.fired}
+        for name in ("status", "headers", "cut", "delay", "drop"):
+            value = getattr(self, name)
+            if value or (name == "cut" and value is not None):
+                shown[name] = value
+        return shown
+
+
+class Faults:
+    """The faults that are in force, in order."""
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+        self._lock = threading.Lock()
+
+    def add(self, asked: object) -> None:
+        """Put faults into force, after those that are.
+
+        :raises ApiError: 400 if one cannot be read; none is in force then.
+        """
+        if not isinstance(asked, list):
+            raise ApiError(400, "a JSON list of faults is expected")
+        faults = [read_fault(each) for each in asked]
+        with self._lock:
+            self._faults += faults
+
+    def take(self, method: str, path: str) -> Fault | None:
+        """Give the fault that a request is to suffer, and count it."""
+        with self._lock:
+            fault = next((each for each in self._faults if each.fits(method, path)), None)
+            if fault is not None:
+                fault.fired += 1
+            return fault
+
+    def clear(self) -> None:
+        """Take all faults out of force."""
+        with self._lock:
+            self._faults.clear()
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """List them, used up or not."""
+        with self._lock:
+            return [fault.to_json() for fault in self._faults]
+
+
+def read_fault(asked: object) -> Fault:
+    """Read one fault.
+
+    :raises ApiError: 400 if it cannot be read.
+    """
+    if not isinstance(asked, Mapping):
+        raise ApiError(400, "a fault is a JSON object")
+    unknown = set(asked) - (set(Fault.__slots__) - {"fired"})
+    if unknown:
+        raise ApiError(400, f"a fault has no {', '.join(sorted(map(str, unknown)))}")
+    values = {**asked, "fired": 0}
+    fits: dict[str, Callable[[Any], bool]] = {
+        "method": lambda value: isinstance(value, str),
+        "match": lambda value: isinstance(value, str),
+        "status": lambda value: type(value) is int and 200 <= value <= 599,
+        "headers": lambda value: isinstance(value, dict),
+        "cut": lambda value: type(value) is int and value >= 0,
+        "delay": lambda value: type(value) in {int, float} and 0 <= value <= _LONGEST_DELAY,
+        "drop": lambda value: value in {"before", "after"},
+        "times": lambda value: type(value) is int and value > 0,
+    }
+    for name, fit in fits.items():
+        if name in values and not fit(values[name]):
+            raise ApiError(400, f"{name} of a fault has a value that cannot be: see the description of its fields")
+    fault = Fault(**values)
+    if fault.status is None and fault.cut is None and not fault.delay and not fault.drop:
+        raise ApiError(400, "a fault needs one of status, cut, delay, drop")
+    try:
+        re.compile(fault.match)
+    except re.error:
+        raise ApiError(400, "match must be a regular expression") from None
+    fault.method = fault.method.upper()
+    fault.headers = {str(name): str(value) for name, value in fault.headers.items()}
+    return fault

@@ -1,0 +1,286 @@
+"""The instances: files on the disk, rows in the index.
+
+::
+
+    DATA_DIR/
+      lock                       held by the running emulator
+      index.sqlite3              datasets, stores, instances, operations (see database.py)
+      incoming/3f2a...           files of requests under way; emptied when the emulator starts
+      instances/3f/3f2a....dcm   one file for each stored instance, byte for byte as it came
+
+A file is written, synced and moved to its place before the row that names it is committed, and its row goes before it
+does. So a row never lacks its file; a file without a row, left by a kill, is removed at the next start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Literal
+
+from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath
+from airflow_dicomweb.emulator.database import Database
+from airflow_dicomweb.errors import ConfigurationError
+
+Outcome = Literal["created", "identical", "conflict", "deleting", "no store"]
+
+
+class Incoming:
+    """A file that is being received.
+
+    :param folder: Where it lies until it is stored.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.id = secrets.token_hex(16)
+        self.path = folder / self.id
+        self.size = 0
+        self._hash = hashlib.sha256()
+        # Instances are patients' data: nobody else may read them.
+        self.path.touch(mode=0o600, exist_ok=False)
+        self._file: IO[bytes] = self.path.open("wb", buffering=0)
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._hash.update(data)
+        self.size += len(data)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+    @property
+    def sha256(self) -> str:
+        """Digest of what has come so far."""
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Say that the file is complete."""
+        self._file.close()
+
+    def sync(self) -> None:
+        """Put the bytes on the disk."""
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+
+    def discard(self) -> None:
+        """Remove the file, unless it was stored."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A received file that can be stored.
+
+    :param incoming: The file.
+    :param path: Identity, read from the data set.
+    :param sop_class: SOP Class UID, or an empty string.
+    :param transfer_syntax: Transfer Syntax UID.
+    :param frames: Number of frames, 1 or more.
+    :param search: The values that a search can match, by column.
+    :param attributes: The attributes that a search returns, as DICOM JSON text.
+    """
+
+    incoming: Incoming
+    path: InstancePath
+    sop_class: str
+    transfer_syntax: str
+    frames: int
+    search: dict[str, str] = field(default_factory=dict)
+    attributes: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An instance of a store.
+
+    :param id: Row number: instances are listed in the order in which they were stored.
+    :param file: Where its bytes are.
+    """
+
+    id: int
+    path: InstancePath
+    file: Path
+    size: int
+    sop_class: str
+    transfer_syntax: str
+    frames: int
+    sha256: str
+
+
+_SEARCH_COLUMNS = (
+    "patient_name",
+    "patient_id",
+    "accession_number",
+    "referring_physician_name",
+    "study_date",
+    "modality",
+)
+_COLUMNS = (
+    *("store", "study", "series", "instance", "sop_class", "transfer_syntax", "frames", "size", "sha256", "file"),
+    *("storage_class", "stored_at", *_SEARCH_COLUMNS, "attributes"),
+)
+_INSERT = f"INSERT INTO instances ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+
+
+class Instances:
+    """All instances of all stores under one data folder.
+
+    :param folder: The data folder; made when it is not there.
+    :raises ConfigurationError: If another emulator uses it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.incoming_folder, self._files = folder / "incoming", folder / "instances"
+        for each in (folder, self.incoming_folder, self._files):
+            each.mkdir(parents=True, exist_ok=True)
+        self._lock = (folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise ConfigurationError("another emulator is using this data folder: choose another one") from None
+        self.database = Database(folder / "index.sqlite3")
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what a kill left behind."""
+        for left in self.incoming_folder.iterdir():
+            left.unlink()
+        with self.database.reading() as index:
+            known = {row["file"] for row in index.execute("SELECT file FROM instances")}
+        for file in self._files.glob("*/*.dcm"):
+            if file.stem not in known:
+                file.unlink()
+
+    def close(self) -> None:
+        """Let go of the data folder."""
+        self.database.close()
+        self._lock.close()
+
+    def receive(self) -> Incoming:
+        """Begin to receive a file."""
+        return Incoming(self.incoming_folder)
+
+    def store(self, store: int, candidates: Sequence[Candidate], storage_class: str = "STANDARD") -> list[Outcome]:
+        """Store what can be stored, all in one transaction; when this returns, it is on the disk.
+
+        :param store: Row number of the store.
+        :return: One outcome for each candidate, in order.
+        """
+        self._place(candidates)
+        try:
+            with self.database.writing() as index:
+                outcomes = [self._insert(index, store, candidate, storage_class) for candidate in candidates]
+        except BaseException:
+            self._remove(candidate.incoming.id for candidate in candidates)
+            raise
+        self._remove(c.incoming.id for c, outcome in zip(candidates, outcomes, strict=True) if outcome != "created")
+        return outcomes
+
+    def _place(self, candidates: Sequence[Candidate]) -> None:
+        folders = set()
+        for candidate in candidates:
+            place = self.file(candidate.incoming.id)
+            if not place.parent.exists():
+                place.parent.mkdir(exist_ok=True)
+                folders.add(self._files)
+            candidate.incoming.sync()
+            candidate.incoming.path.rename(place)
+            folders.add(place.parent)
+        for folder in folders:
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def file(self, name: str) -> Path:
+        """Give the place of a stored file by its name in the index."""
+        return self._files / name[:2] / f"{name}.dcm"
+
+    def _remove(self, files: Iterable[str]) -> None:
+        for file in files:
+            self.file(file).unlink(missing_ok=True)
+
+    def _insert(self, index: sqlite3.Connection, store: int, candidate: Candidate, storage_class: str) -> Outcome:
+        path, incoming = candidate.path, candidate.incoming
+        if index.execute("SELECT 1 FROM stores WHERE id = ?", [store]).fetchone() is None:
+            return "no store"
+        known = index.execute(
+            "SELECT sha256 FROM instances WHERE store = ? AND study = ? AND series = ? AND instance = ?",
+            [store, path.study, path.series, path.instance],
+        ).fetchone()
+        if known is not None:
+            return "identical" if known["sha256"] == incoming.sha256 else "conflict"
+        if self._is_being_deleted(index, store, path):
+            return "deleting"
+        row: list[object] = [store, path.study, path.series, path.instance]
+        row += [candidate.sop_class, candidate.transfer_syntax, candidate.frames, incoming.size, incoming.sha256]
+        row += [incoming.id, storage_class, time.time()]
+        row += [candidate.search.get(column, "") for column in _SEARCH_COLUMNS]
+        index.execute(_INSERT, [*row, candidate.attributes])
+        return "created"
+
+    @staticmethod
+    def _is_being_deleted(index: sqlite3.Connection, store: int, path: InstancePath) -> bool:
+        # Inserts into a study or series fail while an operation deletes it.
+        targets = [f"{store}/studies/{path.study}", f"{store}/{SeriesPath(path.study, path.series)}"]
+        found = index.execute("SELECT 1 FROM operations WHERE ended IS NULL AND target IN (?, ?)", targets)
+        return found.fetchone() is not None
+
+    def find(self, store: int, path: ResourcePath | None = None) -> list[Stored]:
+        """List the instances of a store, or of one of its studies or series, or one instance; oldest first."""
+        where, values = _condition(store, path)
+        columns = "id, study, series, instance, file, size, sop_class, transfer_syntax, frames, sha256"
+        with self.database.reading() as index:
+            rows = index.execute(f"SELECT {columns} FROM instances WHERE {where} ORDER BY id", values)  # noqa: S608
+            return [self._stored(row) for row in rows]
+
+    def _stored(self, row: sqlite3.Row) -> Stored:
+        path = InstancePath(row["study"], row["series"], row["instance"])
+        file = self.file(row["file"])
+        kept = {key: row[key] for key in ("id", "size", "sop_class", "transfer_syntax", "frames", "sha256")}
+        return Stored(path=path, file=file, **kept)
+
+    def attributes(self, stored: Stored) -> str:
+        """Give what the index holds of an instance's attributes, as DICOM JSON text."""
+        with self.database.reading() as index:
+            row = index.execute("SELECT attributes FROM instances WHERE id = ?", [stored.id]).fetchone()
+        return "{}" if row is None else str(row["attributes"])
+
+    def delete(self, instances: Sequence[Stored]) -> int:
+        """Delete instances in one transaction; give the number of those that were still there."""
+        with self.database.writing() as index:
+            deleted = [
+                instance
+                for instance in instances
+                if index.execute("DELETE FROM instances WHERE id = ?", [instance.id]).rowcount
+            ]
+        self.forget(deleted)
+        return len(deleted)
+
+    def forget(self, instances: Iterable[Stored]) -> None:
+        """Remove the files of instances whose rows are gone."""
+        for instance in instances:
+            with suppress(FileNotFoundError):
+                instance.file.unlink()
+
+
+def _condition(store: int, path: ResourcePath | None) -> tuple[str, list[object]]:
+    where, values = "store = ?", [store]
+    parts: list[object] = list(values)
+    for column in ("study", "series", "instance"):
+        uid = getattr(path, column, None)
+        if uid is not None:
+            where += f" AND {column} = ?"
+            parts.append(uid)
+    return where, parts

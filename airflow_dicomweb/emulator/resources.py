@@ -1,0 +1,105 @@
+"""Routes of datasets and DICOM stores: create, get, list, delete.
+
+Source: Cloud Healthcare API v1 discovery document, ``projects.locations.datasets`` and ``datasets.dicomStores``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import Response
+
+from airflow_dicomweb.emulator.messages import ApiError, json_answer
+from airflow_dicomweb.emulator.operations import started
+from airflow_dicomweb.emulator.paging import page_of
+from airflow_dicomweb.emulator.proto_json import Fields, read_message
+from airflow_dicomweb.emulator.service import Call
+from airflow_dicomweb.errors import ConfigurationError
+from airflow_dicomweb.healthcare.names import DatasetName, DicomStoreName
+
+_DATASET: Fields = {"name": str, "timeZone": str, "encryptionSpec": {"kmsKeyName": str}}
+_BIGQUERY: Fields = {
+    "tableUri": str,
+    "force": bool,
+    "writeDisposition": str,
+    "includeSourceStore": bool,
+    "schemaJson": {},
+    "schemaFlattened": {},
+}
+_STORE: Fields = {
+    "name": str,
+    "labels": dict,
+    "notificationConfig": {"pubsubTopic": str, "sendForBulkImport": bool},
+    "notificationConfigs": [{"pubsubTopic": str}],
+    "streamConfigs": [{"bigqueryDestination": _BIGQUERY}],
+}
+
+
+def create_dataset(call: Call) -> Response:
+    """Start the creation of a dataset."""
+    name = f"{call.location}/datasets/{call.parameter('datasetId')}"
+    try:
+        DatasetName.parse(name)
+    except ConfigurationError:
+        raise ApiError(400, "invalid datasetId: 1 to 256 letters, digits, '_', '-' and '.' are expected") from None
+    body = _kept(read_message(call.body, _DATASET))
+    if call.service.stores.has_dataset(name):
+        raise ApiError(409, f"dataset {name} already exists.")
+    arguments = {"name": name, "body": body}
+    return started(call.service.start_operation(name, "create_dataset", call.version, arguments))
+
+
+def get_dataset(call: Call) -> Response:
+    """Give a dataset."""
+    return json_answer(call.service.stores.dataset(call.dataset))
+
+
+def list_datasets(call: Call) -> Response:
+    """List the datasets of a location."""
+    return json_answer(page_of(call, "datasets", call.service.stores.list_datasets(call.location), 1000))
+
+
+def delete_dataset(call: Call) -> Response:
+    """Delete a dataset and all it holds."""
+    call.service.stores.delete_dataset(call.dataset)
+    return json_answer({})
+
+
+def create_store(call: Call) -> Response:
+    """Create a DICOM store."""
+    call.service.stores.check_dataset(call.dataset)
+    name = f"{call.dataset}/dicomStores/{call.parameter('dicomStoreId')}"
+    try:
+        DicomStoreName.parse(name)
+    except ConfigurationError:
+        raise ApiError(400, "invalid dicomStoreId: 1 to 256 letters, digits, '_', '-' and '.' are expected") from None
+    body = _kept(read_message(call.body, _STORE))
+    return json_answer(call.service.stores.create_store(call.dataset, name, body))
+
+
+def get_store(call: Call) -> Response:
+    """Give a DICOM store."""
+    return json_answer(call.service.stores.store(call.store))
+
+
+def list_stores(call: Call) -> Response:
+    """List the DICOM stores of a dataset."""
+    call.service.stores.check_dataset(call.dataset)
+    found = call.service.stores.list_stores(call.dataset)
+    if expression := call.parameter("filter"):
+        key, _, wanted = expression.partition("=")
+        if not key.startswith("labels."):
+            raise ApiError(400, "invalid filter: labels.KEY=VALUE is expected")
+        found = [store for store in found if store.get("labels", {}).get(key[7:]) == wanted.strip("\"'")]
+    return json_answer(page_of(call, "dicomStores", found, 1000))
+
+
+def delete_store(call: Call) -> Response:
+    """Delete a DICOM store and all it holds."""
+    call.service.stores.delete_store(call.store)
+    return json_answer({})
+
+
+def _kept(body: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what the proto3 mapping leaves out, and the name, which the path gives."""
+    return {key: value for key, value in body.items() if key != "name" and value not in ("", {}, [])}

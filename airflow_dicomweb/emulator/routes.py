@@ -1,0 +1,144 @@
+"""All routes, in one table; and all that the service has and the emulator has not, in another.
+
+Source: Cloud Healthcare API v1 and v1beta1 discovery documents; DICOM PS3.18 section 10.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+from urllib.parse import unquote
+
+from starlette.responses import Response
+
+from airflow_dicomweb.emulator import operations, qido, resources, wado
+from airflow_dicomweb.emulator.messages import ApiError
+from airflow_dicomweb.emulator.service import Call
+
+Handler = Callable[[Call], Response]
+
+_LOCATION = "/{version}/projects/{project}/locations/{location}"
+_DATASET = f"{_LOCATION}/datasets/{{dataset}}"
+_STORE = f"{_DATASET}/dicomStores/{{store}}"
+_WEB = f"{_STORE}/dicomWeb"
+_STUDY = f"{_WEB}/studies/{{study}}"
+_SERIES = f"{_STUDY}/series/{{series}}"
+_INSTANCE = f"{_SERIES}/instances/{{instance}}"
+_ANY = "{any}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route.
+
+    :param handler: What answers it; None for a store transaction, whose body is read as it comes.
+    """
+
+    method: str
+    pattern: re.Pattern[str]
+    handler: Handler | None
+
+
+def _route(method: str, template: str, handler: Handler | None) -> Route:
+    return Route(method, _pattern(template), handler)
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """Turn a template into an expression; ids hold no colon, so that ``:verb`` is never part of one."""
+    shapes = {"version": "v1|v1beta1", "project": "[^/]+", "any": ".*", "other": "fhir|hl7V2|consent|annotation"}
+    parts = re.split(r"\{(\w+)\}", template)
+    return re.compile(
+        "".join(
+            f"(?P<{part}>{shapes.get(part, '[^/:]+')})" if index % 2 else re.escape(part)
+            for index, part in enumerate(parts)
+        )
+    )
+
+
+ROUTES: Final = (
+    _route("POST", f"{_LOCATION}/datasets", resources.create_dataset),
+    _route("GET", f"{_LOCATION}/datasets", resources.list_datasets),
+    _route("GET", _DATASET, resources.get_dataset),
+    _route("DELETE", _DATASET, resources.delete_dataset),
+    _route("GET", f"{_DATASET}/operations", operations.list_operations),
+    _route("GET", f"{_DATASET}/operations/{{operation}}", operations.get_operation),
+    _route("POST", f"{_DATASET}/operations/{{operation}}:cancel", operations.cancel_operation),
+    _route("POST", f"{_DATASET}/dicomStores", resources.create_store),
+    _route("GET", f"{_DATASET}/dicomStores", resources.list_stores),
+    _route("GET", _STORE, resources.get_store),
+    _route("DELETE", _STORE, resources.delete_store),
+    _route("POST", f"{_STORE}:import", operations.start_import),
+    _route("POST", f"{_STORE}:export", operations.start_export),
+    _route("POST", f"{_WEB}/studies", None),
+    _route("POST", _STUDY, None),
+    _route("GET", f"{_WEB}/studies", partial(qido.search, level="studies")),
+    _route("GET", f"{_WEB}/series", partial(qido.search, level="series")),
+    _route("GET", f"{_WEB}/instances", partial(qido.search, level="instances")),
+    _route("GET", f"{_STUDY}/series", partial(qido.search, level="series")),
+    _route("GET", f"{_STUDY}/instances", partial(qido.search, level="instances")),
+    _route("GET", f"{_SERIES}/instances", partial(qido.search, level="instances")),
+    _route("GET", _STUDY, wado.retrieve),
+    _route("GET", _SERIES, wado.retrieve),
+    _route("GET", _INSTANCE, wado.retrieve),
+    _route("GET", f"{_STUDY}/metadata", wado.retrieve_metadata),
+    _route("GET", f"{_SERIES}/metadata", wado.retrieve_metadata),
+    _route("GET", f"{_INSTANCE}/metadata", wado.retrieve_metadata),
+    _route("GET", f"{_INSTANCE}/rendered", wado.retrieve_rendered),
+    _route("DELETE", _STUDY, operations.delete),
+    _route("DELETE", _SERIES, operations.delete),
+    _route("DELETE", _INSTANCE, operations.delete),
+)
+
+NOT_EMULATED: Final = (
+    ("PATCH", _DATASET, "changing a dataset"),
+    ("PATCH", _STORE, "changing a DICOM store: labels, notifications, streaming to BigQuery"),
+    ("POST", f"{_DATASET}:deidentify", "de-identification of a dataset"),
+    ("POST", f"{_STORE}:deidentify", "de-identification of a DICOM store"),
+    ("GET", f"{_LOCATION}/{_ANY}:getIamPolicy", "IAM policies: who asks is not looked at, any token is good"),
+    ("POST", f"{_LOCATION}/{_ANY}:setIamPolicy", "IAM policies"),
+    ("POST", f"{_LOCATION}/{_ANY}:testIamPermissions", "IAM policies"),
+    ("GET", f"{_STORE}:getDICOMStoreMetrics", "metrics of a store"),
+    ("GET", f"{_STUDY}:getStudyMetrics", "metrics of a study"),
+    ("GET", f"{_SERIES}:getSeriesMetrics", "metrics of a series"),
+    ("GET", f"{_INSTANCE}:getStorageInfo", "storage information of an instance"),
+    ("POST", f"{_STORE}/{_ANY}:setBlobStorageSettings", "changing the storage class of what is stored"),
+    ("POST", f"{_STORE}:setBlobStorageSettings", "changing the storage class by a filter file"),
+    ("PUT", f"{_WEB}/studies", "storing with replacement (v1beta1)"),
+    ("PUT", _STUDY, "storing with replacement (v1beta1)"),
+    ("PATCH", f"{_STUDY}/{_ANY}", "changing metadata (v1beta1)"),
+    ("GET", f"{_INSTANCE}/frames/{_ANY}", "frames"),
+    ("GET", f"{_INSTANCE}/bulkdata/{_ANY}", "bulk data: the URIs in metadata lead here"),
+    ("*", f"{_DATASET}/{{other}}Stores{_ANY}", "FHIR, HL7v2, consent and annotation stores"),
+)
+"""What the service has and the emulator answers with 501: method, path, and what it is."""
+
+_MISSING: Final = tuple((method, _pattern(template), what) for method, template, what in NOT_EMULATED)
+
+
+def find_route(method: str, raw_path: str) -> tuple[Route, dict[str, str]]:
+    """Find the route of a request, and the variable parts of its path.
+
+    :raises ApiError: 404 if there is none, 405 if there is one for other methods, 501 if it is known but not emulated.
+    """
+    segments = [unquote(segment) for segment in raw_path.split("/")]
+    # An encoded slash would make one segment into two.
+    path = "" if any("/" in segment for segment in segments) else "/".join(segments)
+    allowed = []
+    for route in ROUTES:
+        if (match := route.pattern.fullmatch(path)) is not None:
+            if route.method == method:
+                return route, match.groupdict()
+            allowed.append(route.method)
+    for missing, pattern, what in _MISSING:
+        if missing in {method, "*"} and pattern.fullmatch(path):
+            raise ApiError(501, f"The emulator does not emulate this: {what}.")
+    if allowed:
+        raise ApiError(405, f"The method is not allowed here; these are: {', '.join(_unique(allowed))}.")
+    raise ApiError(404, "The requested URL was not found on this server.")
+
+
+def _unique(items: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(items))

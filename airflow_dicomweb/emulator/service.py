@@ -1,0 +1,136 @@
+"""The state behind the routes, and what one request asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_dicomweb.dicomweb.media_types import MediaType, parse_accept
+from airflow_dicomweb.dicomweb.resources import ResourcePath, resource_path
+from airflow_dicomweb.emulator.faults import Faults
+from airflow_dicomweb.emulator.instances import Instances
+from airflow_dicomweb.emulator.journal import Journal
+from airflow_dicomweb.emulator.messages import ApiError
+from airflow_dicomweb.emulator.records import Record, Records
+from airflow_dicomweb.emulator.runner import Runner, Work
+from airflow_dicomweb.emulator.stores import Stores
+from airflow_dicomweb.errors import ConfigurationError
+
+
+class Service:
+    """One emulator: everything under one data folder.
+
+    :param folder: The data folder.
+    :param operation_seconds: How long operations take at least.
+    :raises ConfigurationError: If another emulator uses the folder.
+    """
+
+    def __init__(self, folder: Path, operation_seconds: float = 0.0) -> None:
+        self.operation_seconds = operation_seconds
+        self.journal, self.faults = Journal(), Faults()
+        self.instances = Instances(folder)
+        self.stores = Stores(self.instances)
+        self.records = Records(self.instances.database)
+        self.runner = Runner(self.records, self._work)
+
+    def _work(self, record: Record) -> Work:
+        # The works import pydicom's decoders and google-cloud-storage: not needed to begin to listen.
+        from airflow_dicomweb.emulator.works import work_for
+
+        return work_for(record, self.instances, self.stores)
+
+    def start_operation(
+        self, dataset: str, kind: str, version: str, arguments: Mapping[str, object], target: str = ""
+    ) -> Record:
+        """Note an operation and set it to work."""
+        record = self.records.add(
+            kind, dataset, version=version, target=target, arguments=arguments, seconds=self.operation_seconds
+        )
+        self.runner.start(record)
+        return record
+
+    def close(self) -> None:
+        """Stop the operations and let go of the data folder."""
+        self.runner.close()
+        self.instances.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request.
+
+    :param service: What it is asked of.
+    :param origin: Scheme and host of the request; answers name their resources under it.
+    :param version: ``v1`` or ``v1beta1``.
+    :param names: The variable parts of the path.
+    :param query: Query parameters in order, without Google's system parameters.
+    :param headers: Names in lower case.
+    :param body: The whole body; empty for uploads, which are read as they come.
+    """
+
+    service: Service
+    origin: str
+    method: str
+    version: str
+    names: Mapping[str, str]
+    query: Sequence[tuple[str, str]]
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+    @property
+    def location(self) -> str:
+        """``projects/P/locations/L``."""
+        return f"projects/{self.names['project']}/locations/{self.names['location']}"
+
+    @property
+    def dataset(self) -> str:
+        """Full name of the dataset in the path."""
+        return f"{self.location}/datasets/{self.names['dataset']}"
+
+    @property
+    def store(self) -> str:
+        """Full name of the DICOM store in the path."""
+        return f"{self.dataset}/dicomStores/{self.names['store']}"
+
+    @property
+    def dicom_web(self) -> str:
+        """URL under which the studies of the store are."""
+        return f"{self.origin}/{self.version}/{self.store}/dicomWeb"
+
+    def store_row(self) -> int:
+        """Give the row number of the store in the path.
+
+        :raises ApiError: 404 if there is no such store.
+        """
+        return self.service.stores.row(self.store)
+
+    def resource(self) -> ResourcePath | None:
+        """Give the study, series or instance in the path; None if there is none.
+
+        :raises ApiError: 400 if a UID is not one.
+        """
+        if "study" not in self.names:
+            return None
+        try:
+            return resource_path(self.names["study"], self.names.get("series"), self.names.get("instance"))
+        except ConfigurationError as error:
+            raise ApiError(400, str(error)) from None
+
+    def parameter(self, name: str, default: str = "") -> str:
+        """Give the last value of a query parameter."""
+        return next((value for key, value in reversed(self.query) if key == name), default)
+
+    def count(self, name: str, default: int, most: int, least: int = 0) -> int:
+        """Give a number of the query.
+
+        :raises ApiError: 400 if it is none, or out of range.
+        """
+        text = self.parameter(name, str(default))
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+            raise ApiError(400, f"invalid {name}: a number from {least} to {most} is expected")
+        return int(text)
+
+    def accept(self) -> list[MediaType]:
+        """Give what the caller can read, best first."""
+        return parse_accept(self.headers.get("accept"))
