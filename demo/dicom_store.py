@@ -6,14 +6,12 @@ Source: PS3.18 10.4 (retrieve), 10.6 (search); Cloud Healthcare API v1 ``operati
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import requests
-from PIL import Image
 
 from demo.data import Identity
 
@@ -96,12 +94,16 @@ class DicomStoreView:
         return hashlib.sha256(answer.content).hexdigest()
 
     def thumbnail(self, candidates: Sequence[FoundInstance]) -> bytes | None:
-        """Draw a small PNG of the first of these instances that has a picture."""
+        """Have a small PNG drawn of the first of these instances that has a picture."""
         for instance in candidates:
-            address = f"{self._address(instance.identity)}/frames/1/rendered"
-            answer = self._session.get(address, headers={"Accept": "image/png"}, timeout=60.0)
+            answer = self._session.get(
+                f"{self._address(instance.identity)}/rendered",
+                params={"viewport": f"{THUMBNAIL_SIZE},{THUMBNAIL_SIZE}"},
+                headers={"Accept": "image/png"},
+                timeout=60.0,
+            )
             if answer.ok:
-                return _small(answer.content)
+                return answer.content
         return None
 
     def operations(self) -> list[FoundOperation]:
@@ -167,11 +169,3 @@ def _found_operation(entry: Mapping[str, Any]) -> FoundOperation:
         seconds=(datetime.fromisoformat(ended) - _created(entry)).total_seconds() if ended else None,
     )
 
-
-def _small(picture: bytes) -> bytes:
-    with Image.open(io.BytesIO(picture)) as image:
-        small = image.convert("L" if image.mode in ("1", "L", "I", "I;16", "F") else "RGB")
-        small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.LANCZOS)
-        target = io.BytesIO()
-        small.save(target, "PNG", optimize=True)
-        return target.getvalue()
