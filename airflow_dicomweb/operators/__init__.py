@@ -1,0 +1,16 @@
+"""Operators: what DAG authors call."""
+
+from __future__ import annotations
+
+from airflow_dicomweb.operators.delete import DicomWebDeleteStudyOperator
+from airflow_dicomweb.operators.gcs import DicomWebExportToGcsOperator, DicomWebImportFromGcsOperator
+from airflow_dicomweb.operators.search import DicomWebSearchOperator
+from airflow_dicomweb.operators.store import DicomWebStoreInstancesOperator
+
+__all__ = [
+    "DicomWebDeleteStudyOperator",
+    "DicomWebExportToGcsOperator",
+    "DicomWebImportFromGcsOperator",
+    "DicomWebSearchOperator",
+    "DicomWebStoreInstancesOperator",
+]
