@@ -83,3 +83,9 @@ def bucket(fake_gcs: str, monkeypatch: pytest.MonkeyPatch) -> str:
         name = f"bucket-{uuid.uuid4().hex[:12]}"
         client.create_bucket(name)
     return name
+
+
+@pytest.fixture(scope="session")
+def dicomweb_emulator_options(fake_gcs: str) -> dict[str, object]:
+    """Let the emulator of the Healthcare API find the one of Cloud Storage."""
+    return {"env": {"STORAGE_EMULATOR_HOST": fake_gcs}}
