@@ -1,0 +1,122 @@
+"""What is sent together: instances on their way, bodies made from them, and batches of bounded size.
+
+Source: DICOM PS3.18 sections 8.7.1 and 10.5.1 (multipart and single part bodies of a store request).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from airflow_dicomweb.dicomweb.media_types import DICOM
+from airflow_dicomweb.dicomweb.multipart import BLOCK_SIZE, Body, Part
+from airflow_dicomweb.dicomweb.part10 import Header
+from airflow_dicomweb.dicomweb.resources import InstancePath
+from airflow_dicomweb.dicomweb.sources import Source
+from airflow_dicomweb.errors import ConfigurationError, DicomWebError
+
+
+class SourceFailed(ConfigurationError):  # noqa: N818 - a finding about one source, not about the call
+    """A source could not be read whole while it was sent. The server did not get it, nor the rest of its request.
+
+    :param item: Which one.
+    :param reason: Why, without its name.
+    """
+
+    def __init__(self, item: Item, reason: str) -> None:
+        self.item, self.reason = item, reason
+        super().__init__(reason)
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """An instance on its way to the server.
+
+    :param source: Where its bytes are; they are read afresh for every attempt.
+    :param header: Its identity.
+    :param existed: The server had an instance of this identity before.
+    :param sha256: SHA-256 of the bytes as they were last read whole, or an empty string.
+    """
+
+    source: Source
+    header: Header
+    existed: bool = False
+    sha256: str = ""
+
+    @property
+    def path(self) -> InstancePath:
+        """Its identity."""
+        return self.header.path
+
+    def read(self) -> Iterator[bytes]:
+        """Read the bytes once, and take their SHA-256 on the way.
+
+        :raises SourceFailed: If they cannot be read, or are not as many as were listed.
+        """
+        summed, left = hashlib.sha256(), self.source.size
+        for block in self._blocks():
+            left -= len(block)
+            if left < 0:
+                break
+            summed.update(block)
+            yield block
+        if left:
+            raise SourceFailed(self, "it changed while it was sent")
+        self.sha256 = summed.hexdigest()
+
+    def _blocks(self) -> Iterator[bytes]:
+        try:
+            with self.source.open() as stream:
+                while block := stream.read(BLOCK_SIZE):
+                    yield block
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+        except DicomWebError as error:
+            reason = str(error)
+        else:
+            return
+        raise SourceFailed(self, f"it cannot be read: {reason}")
+
+
+class SingleBody:
+    """One instance as a body of its own.
+
+    :param item: The instance.
+    """
+
+    content_type = DICOM
+
+    def __init__(self, item: Item) -> None:
+        self._item = item
+
+    def __len__(self) -> int:
+        return self._item.source.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._item.read()
+
+
+def body_of(batch: Sequence[Item], *, single_part: bool) -> Body | SingleBody:
+    """Make the body of a store request.
+
+    :param batch: One or more instances of different SOP Instance UIDs.
+    :param single_part: The server takes one instance without a multipart body around it.
+    """
+    if single_part and len(batch) == 1:
+        return SingleBody(batch[0])
+    return Body([Part(DICOM, item.source.size, item.read) for item in batch], DICOM)
+
+
+def batches(items: Iterable[Item], max_bytes: int, max_count: int) -> Iterator[list[Item]]:
+    """Group instances, as many as fit; one that is larger than ``max_bytes`` goes alone."""
+    batch: list[Item] = []
+    size = 0
+    for item in items:
+        if batch and (len(batch) == max_count or size + item.source.size > max_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += item.source.size
+    if batch:
+        yield batch

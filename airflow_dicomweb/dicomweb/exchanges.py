@@ -1,0 +1,150 @@
+"""What goes over the wire in each transaction: paths, headers, and what is read from the answers.
+
+Source: DICOM PS3.18 chapter 10 (Studies service), section 8.3.4.4 (paging and its Warning header).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from airflow_dicomweb.dicomweb.answers import Answer
+from airflow_dicomweb.dicomweb.batches import Item, body_of
+from airflow_dicomweb.dicomweb.dicom_json import DicomJson, check_answer, text
+from airflow_dicomweb.dicomweb.media_types import DICOM_JSON
+from airflow_dicomweb.dicomweb.multipart import Event
+from airflow_dicomweb.dicomweb.qido import Page, Query, all_pages, search_path, search_query
+from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath, StudyPath
+from airflow_dicomweb.dicomweb.settling import InstanceIds, ServerHabits, StoreOptions
+from airflow_dicomweb.dicomweb.transport import Transport
+from airflow_dicomweb.dicomweb.wado import (
+    ACCEPT_STORED,
+    ACCEPT_STORED_SINGLE,
+    Download,
+    RetrievedFile,
+    check_complete,
+    digest,
+    only_part,
+    parts,
+)
+from airflow_dicomweb.errors import NotFoundError, ProtocolError
+
+# Answers with these may say of each instance what became of it; with others nothing was taken up.
+_ABOUT_INSTANCES = frozenset({400, 406, 409, 411, 412, 413, 415, 422})
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the services are, relative to the transport's base URL.
+
+    :param qido: Prefix of searches.
+    :param wado: Prefix of retrievals.
+    :param stow: Prefix of stores.
+    """
+
+    qido: str = ""
+    wado: str = ""
+    stow: str = ""
+
+
+class Exchanges:
+    """The requests of a client; safe for several threads.
+
+    :param transport: Sends them.
+    :param places: Where to.
+    :param habits: What the server does differently from others.
+    """
+
+    def __init__(self, transport: Transport, places: Places, habits: ServerHabits) -> None:
+        self._transport, self._places, self.habits = transport, places, habits
+
+    def search(self, path: str, query: Query, limit: int, offset: int) -> Page:
+        """Ask for one page of a search."""
+        page = (("limit", str(limit)), *((("offset", str(offset)),) if offset else ()))
+        answer = self._transport.send(
+            "GET", _join(self._places.qido, path), query=(*query, *page), headers={"Accept": DICOM_JSON}
+        )
+        found = [] if answer.status == 204 or not answer.content.strip() else check_answer(answer.json())
+        # Another warning with the same number says that fuzzy matching is not supported.
+        return found, "additional results" in answer.headers.get("Warning", "")
+
+    def post(self, batch: Sequence[Item], options: StoreOptions) -> Answer:
+        """Send instances in one request."""
+        body = body_of(batch, single_part=self.habits.single_part)
+        headers = {"Content-Type": body.content_type, "Accept": DICOM_JSON}
+        if options.storage_class is not None:
+            headers["Storage-Class"] = options.storage_class
+        path = "studies" if options.study is None else str(StudyPath(options.study))
+        return self._transport.send(
+            "POST", _join(self._places.stow, path), headers=headers, body=body, accept_errors=_ABOUT_INSTANCES
+        )
+
+    def instances_of(self, study: str) -> InstanceIds:
+        """Search for the instances of a study: series and SOP Instance UID of each."""
+        return {(path.series, path.instance) for path in self._named(StudyPath(study))}
+
+    def digest_of(self, path: InstancePath) -> str | None:
+        """Fetch an instance as it is stored and give the SHA-256 of its bytes; None if it is not there."""
+
+        def attempt() -> str:
+            with self.stored(path) as events:
+                return digest(only_part(events))
+
+        try:
+            return self._transport.retry_policy.run(attempt)
+        except NotFoundError:
+            return None
+
+    def download(self, wanted: ResourcePath, destination: str | os.PathLike[str]) -> list[RetrievedFile]:
+        """Write what is stored to files, all or none."""
+
+        def attempt() -> list[RetrievedFile]:
+            with Download(destination) as files:
+                with self.stored(wanted) as events:
+                    came = files.receive(events, wanted)
+                # What is stored meanwhile may have come, and need not.
+                unnamed = came - named
+                check_complete(wanted, named - came, unnamed - self._named(wanted) if unnamed else unnamed)
+                return files.finish()
+
+        named = self._named(wanted)
+        return self._transport.retry_policy.run(attempt)
+
+    @contextmanager
+    def stored(self, wanted: ResourcePath) -> Iterator[Iterator[Event]]:
+        """Ask once for instances as they are stored, and give the parts of the answer."""
+        single = isinstance(wanted, InstancePath) and self.habits.single_part
+        accept = ACCEPT_STORED_SINGLE if single else ACCEPT_STORED
+        path = _join(self._places.wado, str(wanted))
+        with self._transport.stream("GET", path, headers={"Accept": accept}) as answer:
+            yield parts(answer.blocks(), answer.headers.get("Content-Type"))
+
+    def get(self, path: str, accept: str, query: Query = ()) -> Answer:
+        """Ask for something below an instance, series or study that is read whole."""
+        return self._transport.send("GET", _join(self._places.wado, path), query=query, headers={"Accept": accept})
+
+    def _named(self, wanted: ResourcePath) -> frozenset[InstancePath]:
+        """Find the instances of a study or series by the server's own search."""
+        if isinstance(wanted, InstancePath):
+            return frozenset({wanted})
+        series = wanted.series if isinstance(wanted, SeriesPath) else None
+        path, query = search_path("instances", wanted.study, series), search_query(None, ["SeriesInstanceUID"])
+        fetch: Callable[[int, int], Page] = lambda limit, offset: self.search(path, query, limit, offset)  # noqa: E731
+        try:
+            return frozenset(_identity(wanted.study, series, found) for found in all_pages(fetch, limit=None))
+        except NotFoundError:
+            return frozenset()
+
+
+def _identity(study: str, series: str | None, found: DicomJson) -> InstancePath:
+    uid = series or text(found, "SeriesInstanceUID")
+    instance = text(found, "SOPInstanceUID")
+    if not uid or not instance:
+        raise ProtocolError("a search for instances gave one without its SeriesInstanceUID or SOPInstanceUID")
+    return InstancePath(study, uid, instance)
+
+
+def _join(prefix: str, path: str) -> str:
+    return f"{prefix.strip('/')}/{path}" if prefix.strip("/") else path
