@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self, TypeVar, cast
 
+from airflow_dicomweb.dicomweb.log_privacy import keep_queries_out_of_logs
 from airflow_dicomweb.errors import (
     AuthorizationError,
     ConfigurationError,
@@ -86,6 +87,13 @@ class Buckets:
             found = self._call(pattern.bucket, "GET", lambda: self._bucket(pattern.bucket).get_blob(pattern.pattern))
             listed = [] if found is None else [_object(found)]
         return (item for item in listed if not item.name.endswith("/") and pattern.matches(item.name))
+
+    def find(self, uri: str) -> Iterator[GcsObject]:
+        """Give the objects that ``gs://bucket/pattern`` stands for, as :meth:`list` does.
+
+        :raises ConfigurationError: At once, if it is no such URI.
+        """
+        return self.list(GcsPattern.parse(uri))
 
     def list_prefix(self, prefix: GcsPrefix) -> Iterator[GcsObject]:
         """Give the objects in a folder and below it, in the order of their names; no folders."""
@@ -177,6 +185,7 @@ class Buckets:
         if client is None:
             from google.cloud import storage
 
+            keep_queries_out_of_logs()
             # Without a project the library does not look for one.
             client = storage.Client(project=None, credentials=self._google_credentials())
             with self._lock:
