@@ -21,14 +21,14 @@ from pydicom.uid import (
 )
 
 from airflow_dicomweb.emulator.instances import Stored
-from airflow_dicomweb.emulator.metadata import little_endian
+from airflow_dicomweb.emulator.metadata import WORD_BYTES, swapped
 
 AS_STORED = "*"
 DEFAULT = str(ExplicitVRLittleEndian)
 
 _WRITTEN = frozenset(map(str, (ImplicitVRLittleEndian, ExplicitVRLittleEndian)))
 _PLAIN = _WRITTEN | {str(DeflatedExplicitVRLittleEndian), str(ExplicitVRBigEndian)}
-_BINARY = {"OD", "OF", "OL", "OV", "OW"}
+_PIXEL_DATA = 0x7FE00010
 
 
 class ConversionError(Exception):
@@ -66,12 +66,16 @@ def convert(stored: Stored, wanted: str, folder: Path) -> IO[bytes]:
         data_set = pydicom.dcmread(str(stored.file))
         if stored.transfer_syntax not in _PLAIN and "PixelData" in data_set:
             data_set.decompress(as_rgb=False, generate_instance_uid=False)
-        if data_set.original_encoding[1] is False:
+        big = data_set.original_encoding[1] is False
+        if big:
             _swap(data_set)
         data_set.file_meta.TransferSyntaxUID = UID(wanted)
-        data_set.save_as(
-            output, implicit_vr=wanted == ImplicitVRLittleEndian, little_endian=True, enforce_file_format=True
-        )
+        data_set.preamble = data_set.preamble or bytes(128)
+        # The writer refuses another byte order unless it is forced to: numbers were read by now, and binary data was
+        # turned round, so it is all in hand.
+        how = {"force_encoding": True} if big else {"enforce_file_format": True}
+        implicit = wanted == ImplicitVRLittleEndian
+        pydicom.dcmwrite(output, data_set, implicit_vr=implicit, little_endian=True, **how)
     except Exception as error:
         output.close()
         raise ConversionError(f"an instance cannot be converted to {wanted}") from error
@@ -80,8 +84,12 @@ def convert(stored: Stored, wanted: str, folder: Path) -> IO[bytes]:
 
 
 def _swap(data_set: Dataset) -> None:
-    """Turn big endian words round: the writer does so for numbers, but not for binary data."""
-    for element in data_set.iterall():
+    """Turn big endian data round: the writer does so for numbers that were read, but not for binary data."""
+    for element in data_set.iterall():  # Reads every number there is.
+        if not isinstance(element.value, bytes):
+            continue
         vr = "OW" if element.VR == "OB or OW" else element.VR
-        if vr in _BINARY and isinstance(element.value, bytes):
-            element.value = little_endian(element.value, vr, data_set)
+        width = WORD_BYTES.get(vr, 1)
+        if element.tag == _PIXEL_DATA and vr == "OW":
+            width = max(width, int(data_set.get("BitsAllocated", 16)) // 8)
+        element.value = swapped(element.value, width)

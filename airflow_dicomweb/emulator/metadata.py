@@ -32,7 +32,7 @@ _LARGEST_SEQUENCE = 1024 * 1024
 _LARGEST_INLINE = 2 * 1024
 _MOST_VALUES = 512
 _ALWAYS_BULK = {"OB", "OW", "UN", "OB or OW"}
-_WORD_BYTES = {"OD": 8, "OF": 4, "OL": 4, "OV": 8, "OW": 2, "OB": 1, "UN": 1}
+WORD_BYTES = {"OD": 8, "OF": 4, "OL": 4, "OV": 8, "OW": 2, "OB": 1, "UN": 1}
 _NUMBER_BYTES = {"AT": 4, "FD": 8, "FL": 4, "UL": 4, "US": 2, "SV": 8, "UV": 8}
 _INTEGERS = {"IS", "SL", "SS", "SV", "UL", "US", "UV"}
 _REALS = {"DS", "FD", "FL"}
@@ -147,19 +147,19 @@ def _sequence(element: DataElement, tag: BaseTag, bulk_uri: BulkUri) -> dict[str
 def _binary(element: DataElement, data_set: Dataset) -> dict[str, Any]:
     if not element.value:
         return {"vr": element.VR}
-    data = little_endian(element.value, element.VR, data_set)
+    width = WORD_BYTES.get(element.VR, 1)
+    data = element.value if data_set.original_encoding[1] is not False else swapped(element.value, width)
     return {"vr": element.VR, "InlineBinary": base64.b64encode(data).decode("ascii")}
 
 
-def little_endian(data: bytes, vr: str, data_set: Dataset) -> bytes:
-    """Give binary data in the byte order in which DICOMweb passes it, whatever the file's is."""
-    width = _WORD_BYTES.get(vr, _NUMBER_BYTES.get(vr, 1))
-    if data_set.original_encoding[1] is not False or width == 1 or len(data) % width:
+def swapped(data: bytes, width: int) -> bytes:
+    """Give binary data with the bytes of each word in the other order."""
+    if width == 1 or len(data) % width:
         return data
-    swapped = bytearray(len(data))
+    turned = bytearray(len(data))
     for offset in range(width):
-        swapped[offset::width] = data[width - 1 - offset :: width]
-    return bytes(swapped)
+        turned[offset::width] = data[width - 1 - offset :: width]
+    return bytes(turned)
 
 
 def _values(element: DataElement) -> list[Any]:
@@ -196,7 +196,7 @@ def _as_text(raw: Any, vr: str) -> tuple[str, list[Any]]:
     texts: list[Any] = [part.strip(" \0") or None for part in data.decode("latin-1").split("\\")]
     if vr == "PN":
         texts = [text and {"Alphabetic": text} for text in texts]
-    if vr in _NUMBER_BYTES or vr in {"SL", "SS", "SQ"} or vr in _WORD_BYTES:
+    if vr in _NUMBER_BYTES or vr in {"SL", "SS", "SQ"} or vr in WORD_BYTES:
         return vr, []
     return vr, texts
 

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import pydicom
 from PIL import Image
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 PICTURE_FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG"}
 
@@ -46,7 +47,7 @@ def render(file: Path, media_type: str, frame: int = 1, viewport: str = "") -> b
     kind = PICTURE_FORMATS[media_type]
     try:
         data_set = pydicom.dcmread(str(file), stop_before_pixels=True)
-        pixels = pixel_array(str(file), index=frame - 1)
+        pixels = _pixels(file, data_set, frame - 1)
         image = Image.fromarray(_as_bytes(pixels, data_set, frame - 1, kind))
     except RenderingError:
         raise
@@ -55,6 +56,22 @@ def render(file: Path, media_type: str, frame: int = 1, viewport: str = "") -> b
     output = io.BytesIO()
     _framed(image, viewport).save(output, kind, **({"quality": _JPEG_QUALITY} if kind == "JPEG" else {}))
     return output.getvalue()
+
+
+def _pixels(file: Path, data_set: FileDataset, frame: int) -> Pixels:
+    """Decode one frame; the file is read no further than that frame needs, if it can be."""
+    deflated = data_set.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+    try:
+        readable = not deflated and int(data_set.get("NumberOfFrames") or 1) > 0
+    except ValueError:
+        readable = False
+    if readable:
+        return pixel_array(str(file), index=frame)
+    whole = pydicom.dcmread(str(file))
+    if not deflated:
+        # What is no number cannot be more than one frame.
+        whole.NumberOfFrames = 1
+    return pixel_array(whole, index=frame)
 
 
 def _as_bytes(pixels: Pixels, data_set: Dataset, frame: int, kind: str) -> Pixels:
