@@ -13,7 +13,9 @@ from demo.airflow_api import AirflowApi, AirflowApiError, AuditEntry, RunState, 
 
 FINISHED = ("success", "failed")
 _FAILED_TASKS = ("failed", "upstream_failed")
+_FAILED_TRIES = ("failed", "up_for_retry")
 _LOG_LINES = 15
+_FAILURE = "Task failed with exception"
 _FIRED = "Trigger fired event"
 _NOISE = re.compile(r"::(end)?group::|^/.*\.log$|DagBundlesManager|BundleDagBag|Worker startup")
 
@@ -113,7 +115,8 @@ def wait_for_run(
         for task in api.task_instances(dag_id, run_id):
             if task.state is not None and seen.get(task.label) != task.state:
                 seen[task.label] = task.state
-                progress(f"{dag_id}.{task.label}: {task.state}")
+                why = f" ({_failure(api, dag_id, run_id, task)})" if task.state in _FAILED_TRIES else ""
+                progress(f"{dag_id}.{task.label}: {task.state}{why}")
         if run.state == "success":
             return run
         if run.state == "failed":
@@ -162,6 +165,11 @@ def failure_report(api: AirflowApi, dag_id: str, run_id: str) -> str:
             log = [line for line in api.task_log(dag_id, run_id, task) if _NOISE.search(line) is None]
             lines += [f"    {line}" for line in log[-_LOG_LINES:]]
     return "\n".join(lines)
+
+
+def _failure(api: AirflowApi, dag_id: str, run_id: str, task: TaskState) -> str:
+    lines = [line.partition(_FAILURE)[2] for line in api.task_log(dag_id, run_id, task) if _FAILURE in line]
+    return lines[-1].strip() if lines else f"try {task.try_number}"
 
 
 def histories(api: AirflowApi, dag_id: str, run_id: str) -> list[TaskHistory]:

@@ -168,4 +168,3 @@ def _found_operation(entry: Mapping[str, Any]) -> FoundOperation:
         failure=int(counter.get("failure", 0)),
         seconds=(datetime.fromisoformat(ended) - _created(entry)).total_seconds() if ended else None,
     )
-
