@@ -1,4 +1,4 @@
-"""The answer to one request, and what a server's error answer says in words fit for a message.
+"""The answer to one request, whole or streamed, and what a server's error answer says in words fit for a message.
 
 Source: RFC 9110 section 15; https://cloud.google.com/apis/design/errors (Google's error envelope);
 https://orthanc.uclouvain.be/book/users/rest.html (Orthanc's).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,31 @@ class Answer:
         raise ProtocolError(
             f"the answer to {self.request} is not JSON: status {self.status}, {named}, {len(self.content)} bytes"
         )
+
+
+class StreamedAnswer:
+    """An answer whose body has not been read yet.
+
+    :param status: HTTP status code.
+    :param headers: Names in any case.
+    :param read: Reads the body, with its content encoding undone or as it came.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str], read: Callable[[bool], Iterator[bytes]]) -> None:
+        self.status, self.headers, self._read = status, headers, read
+
+    @property
+    def media_type(self) -> MediaType:
+        """Content-Type of the body."""
+        return MediaType.parse(self.headers.get("Content-Type"))
+
+    def blocks(self) -> Iterator[bytes]:
+        """Read the body once, in blocks of up to 256 KiB.
+
+        :raises TransportError: If the body is shorter than its Content-Length, or the connection breaks.
+        """
+        encoding = self.headers.get("Content-Encoding", "").strip().lower()
+        return self._read(encoding not in {"", "identity"})
 
 
 def server_words(answer: Answer, query: Iterable[tuple[str, str]] = ()) -> str:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import requests
 import requests.adapters
@@ -25,51 +26,11 @@ import urllib3.exceptions
 from urllib3.util import wait_for_read
 
 from airflow_dicomweb import __version__
-from airflow_dicomweb.dicomweb.multipart import BLOCK_SIZE, exactly
-from airflow_dicomweb.errors import ConfigurationError
+from airflow_dicomweb.dicomweb.log_privacy import keep_queries_out_of_logs
+from airflow_dicomweb.dicomweb.multipart import BLOCK_SIZE
+from airflow_dicomweb.dicomweb.sending import SendableBody, Sending
 
 T = TypeVar("T")
-
-
-class SendableBody(Protocol):
-    """A body that has a length and can be iterated over afresh for every attempt; ``multipart.Body`` is one."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[bytes]: ...
-
-
-class Sending:
-    """One sending of a body: blocks of bounded size, and a note of how far it came.
-
-    :param body: Whole, or a recipe that is followed anew.
-    """
-
-    def __init__(self, body: bytes | SendableBody) -> None:
-        self._body, self._size = body, len(body)
-        self.complete = self._size == 0
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[bytes]:
-        problem = ""
-        try:
-            yield from exactly(self._blocks(), self._size)
-        except OSError as error:
-            # Here it is the source that failed; in urllib3's hands it would pass for a broken connection.
-            problem = error.strerror or type(error).__name__
-        if problem:
-            raise ConfigurationError(f"a source could not be read while it was sent: {problem}")
-        self.complete = True
-
-    def _blocks(self) -> Iterator[bytes]:
-        if not isinstance(self._body, bytes):
-            yield from self._body
-            return
-        view = memoryview(self._body)
-        for start in range(0, len(view), BLOCK_SIZE):
-            yield bytes(view[start : start + BLOCK_SIZE])
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +66,7 @@ class Connections:
         verify: bool | str,
         client_cert: str | tuple[str, str] | None,
     ) -> None:
+        keep_queries_out_of_logs()
         self._connect_timeout, self._request_timeout = connect_timeout, request_timeout
         self._verify, self._client_cert = verify, client_cert
         self._thread = _Thread()
@@ -191,10 +153,11 @@ class Connections:
         return self._thread.session
 
     def _guarded(self, step: Callable[[], T]) -> T | Failure:
+        outer = sys.exception()
         try:
             return step()
         except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
-            return _failure(error, self._connect_timeout, self._request_timeout)
+            return _failure(list(_chain(error, outer)), self._connect_timeout, self._request_timeout)
 
 
 class _Thread(threading.local):
@@ -247,15 +210,14 @@ class _Sender(urllib3.connection.HTTPConnection):
             raise
 
 
-def _failure(error: Exception, connect_timeout: float, request_timeout: float) -> Failure:
+def _failure(chain: list[BaseException], connect_timeout: float, request_timeout: float) -> Failure:
     """Find the cause in what requests, urllib3, ssl and the system wrapped around each other."""
-    chain = list(_chain(error))
     for kind, words in _PERMANENT.items():
         found = next((link for link in chain if isinstance(link, kind)), None)
         if found is not None:
             why = f" ({found.verify_message})" if isinstance(found, ssl.SSLCertVerificationError) else ""
             return Failure(words + why, sent=False, permanent=True)
-    if type(error) is OSError:
+    if type(chain[0]) is OSError:
         # What requests raises, unwrapped, for certificate files that are not there.
         return Failure("the file of a CA or client certificate cannot be used", sent=False, permanent=True)
     sent = not any(isinstance(link, _NOT_SENT) for link in chain)
@@ -299,9 +261,12 @@ _CAUSES: dict[tuple[type[BaseException], ...], str] = {
 }
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Go through an error and all that it was made of, each once, outermost first."""
-    queue, seen = [error], set[int]()
+def _chain(error: BaseException, outer: BaseException | None) -> Iterator[BaseException]:
+    """Go through an error and all that it was made of, each once, outermost first.
+
+    :param outer: What was being handled before: Python hangs it on, but it is of another request.
+    """
+    queue, seen = [error], {id(outer)}
     while queue:
         link = queue.pop(0)
         if id(link) in seen:

@@ -10,7 +10,7 @@ Source: RFC 9110 sections 9.2.2 (idempotence), 11 (authentication) and 15; DICOM
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Self
@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 import requests
 
 from airflow_dicomweb.dicomweb.addresses import BaseUrl, is_loopback
-from airflow_dicomweb.dicomweb.answers import Answer, server_words
+from airflow_dicomweb.dicomweb.answers import Answer, StreamedAnswer, server_words
 from airflow_dicomweb.dicomweb.auth import Anonymous, Credentials
-from airflow_dicomweb.dicomweb.connections import Connections, Failure, SendableBody
-from airflow_dicomweb.dicomweb.media_types import MediaType
+from airflow_dicomweb.dicomweb.connections import Connections, Failure
 from airflow_dicomweb.dicomweb.resources import without_query
 from airflow_dicomweb.dicomweb.retries import RetryPolicy, add_to_message, check_seconds, parse_retry_after, settle
+from airflow_dicomweb.dicomweb.sending import SendableBody
 from airflow_dicomweb.errors import (
     ConfigurationError,
     DicomWebError,
@@ -57,39 +57,6 @@ class _Call:
     def shown(self) -> str:
         """Method and URL, fit for messages."""
         return f"{self.method} {without_query(self.url)}"
-
-
-class StreamedAnswer:
-    """An answer whose body has not been read yet.
-
-    :param response: Of ``requests``, opened for streaming.
-    :param read: Reads the body as it came, or with its content encoding undone.
-    :param request: Method and URL without query, for messages.
-    """
-
-    def __init__(self, response: requests.Response, read: Callable[[bool], Iterator[bytes]], request: str) -> None:
-        self._read, self.request = read, request
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-
-    @property
-    def media_type(self) -> MediaType:
-        """Content-Type of the body."""
-        return MediaType.parse(self.headers.get("Content-Type"))
-
-    def blocks(self) -> Iterator[bytes]:
-        """Read the body once, in blocks of up to 256 KiB.
-
-        :raises TransportError: If the body is shorter than its Content-Length, or the connection breaks.
-        """
-        encoded = self.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}
-        length = self.headers.get("Content-Length", "")
-        received = 0
-        for block in self._read(encoded):
-            received += len(block)
-            yield block
-        if not encoded and length.isascii() and length.isdigit() and received != int(length):
-            raise TransportError(f"the answer to {self.request} was cut short: {received} of {length} bytes came")
 
 
 class Transport:
@@ -199,7 +166,9 @@ class Transport:
         with self._open(call) as response:
             if response.status_code >= 300:
                 raise self._refusal(call, response)
-            yield StreamedAnswer(response, lambda decode: self._blocks(call, response, decode=decode), call.shown)
+            yield StreamedAnswer(
+                response.status_code, response.headers, lambda decode: self._blocks(call, response, decode=decode)
+            )
 
     def _call(
         self,
