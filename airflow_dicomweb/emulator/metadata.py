@@ -115,7 +115,8 @@ def _encoding(raw: DataElement | RawDataElement | Any, tag: BaseTag) -> tuple[st
     """Give VR and length as they stand in the file."""
     if isinstance(raw, RawDataElement):
         vr = raw.VR
-        if vr is None:
+        # A known attribute written as UN, as some tools do with all of them, is what the dictionary says.
+        if vr is None or (vr == "UN" and raw.length != _UNDEFINED_LENGTH):
             try:
                 vr = dictionary_VR(tag)
             except KeyError:
