@@ -29,6 +29,7 @@ failed tasks to try again; a deletion that is still running is taken up again, n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -36,12 +37,14 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Asset, ExceptionRetryPolicy, Param, RetryAction, RetryRule, task
 from airflow.sdk.exceptions import AirflowFailException
-from airflow_dicomweb.operators import DicomWebDeleteStudyOperator
 
 from airflow_dicomweb.errors import ConfigurationError, DicomWebError, TransportError, UnavailableError
 from airflow_dicomweb.hooks import DicomWebHook
+from airflow_dicomweb.operators import DicomWebDeleteStudyOperator
 
 CONNECTION = "dicomweb_default"
+
+log = logging.getLogger("airflow.task")
 STUDIES_TO_DELETE = Asset(name="dicom_studies_to_delete", uri="dicomweb://retention/studies-to-delete")
 
 UID = {"type": "string", "pattern": "^[0-9]+([.][0-9]+)*$", "maxLength": 64}
@@ -110,7 +113,7 @@ def read_request(params: dict[str, Any], triggering_asset_events: Any) -> list[d
 
 
 @task
-def take_stock(request: list[dict[str, Any]], ti: Any) -> list[dict[str, Any]]:
+def take_stock(request: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Count what is there; what is not there is not asked to be deleted, and fails the run in the end."""
     from airflow_dicomweb.dicomweb.inventory import find_instances
 
@@ -118,7 +121,7 @@ def take_stock(request: list[dict[str, Any]], ti: Any) -> list[dict[str, Any]]:
     with DicomWebHook(CONNECTION).get_conn() as client:
         for entry in request:
             instances = sum(1 for _ in find_instances(client, [entry["study"]]))
-            ti.log.info("Study %s: %d instances, expected %s", entry["study"], instances, entry["instances"] or "any")
+            log.info("Study %s: %d instances, expected %s", entry["study"], instances, entry["instances"] or "any")
             if instances:
                 found.append({"study": entry["study"], "expected": entry["instances"] or instances})
     return found
@@ -147,7 +150,7 @@ def prove_gone(
                 report["deleted"] += 1
             else:
                 report["not_there"].append(study)
-    ti.log.info("Deletion: %s", report)
+    log.info("Deletion: %s", report)
     if report["not_there"] or report["still_there"]:
         ti.xcom_push("return_value", report)  # a task that fails returns nothing, and the list matters most then
         raise AirflowFailException(

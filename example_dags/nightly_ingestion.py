@@ -33,17 +33,20 @@ running is taken up again, not started twice. Clear the run from `take_listing` 
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import DAG, ExceptionRetryPolicy, Param, RetryAction, RetryRule, task
 from airflow.sdk.exceptions import AirflowFailException
-from airflow_dicomweb.operators import DicomWebImportFromGcsOperator, DicomWebStoreInstancesOperator
 
 from airflow_dicomweb.errors import DicomWebError, TransportError, UnavailableError
 from airflow_dicomweb.hooks import DicomWebHook
+from airflow_dicomweb.operators import DicomWebImportFromGcsOperator, DicomWebStoreInstancesOperator
 
 CONNECTION = "dicomweb_default"
+
+log = logging.getLogger("airflow.task")
 
 # The proof judges, not the counters on the way: to them a file that is not DICOM, or that arrived after the listing,
 # is a failure like any other.
@@ -132,7 +135,7 @@ def prove_complete(listing: dict[str, Any], params: dict[str, Any], ti: Any) -> 
         report_uri = listing["manifest"].replace(".jsonl", ".report.jsonl")
         write_manifest(report_uri, (file.to_json() for file in proof.files), client.buckets)
     report = {**proof.to_xcom(), "report": report_uri}
-    ti.log.info("Completeness: %s", report)
+    log.info("Completeness: %s", report)
     failures = []
     if proof.missing:
         shown = ", ".join(str(path) for path in proof.missing[:5])

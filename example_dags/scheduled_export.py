@@ -22,17 +22,20 @@ still running is taken up again, not started twice; a repeated one writes the sa
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import DAG, ExceptionRetryPolicy, Param, RetryAction, RetryRule, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from airflow_dicomweb.operators import DicomWebExportToGcsOperator
 
 from airflow_dicomweb.errors import DicomWebError, TransportError, UnavailableError
 from airflow_dicomweb.hooks import DicomWebHook
+from airflow_dicomweb.operators import DicomWebExportToGcsOperator
 
 CONNECTION = "dicomweb_default"
+
+log = logging.getLogger("airflow.task")
 
 PARAMS = {
     "destination": Param(
@@ -110,7 +113,7 @@ def compare_export(exported: dict[str, Any], query: dict[str, str], manifest: st
         "unexpected": len(unexpected) + others,
         "prefix": exported["prefix"],
     }
-    ti.log.info("Export: %s", report)
+    log.info("Export: %s", report)
     if missing or unexpected or others:
         ti.xcom_push("return_value", report)  # a task that fails returns nothing, and the counts matter most then
         shown = ", ".join(str(path) for path in [*missing, *unexpected][:5])
