@@ -33,7 +33,9 @@ def dicomweb_emulator_server(
 
 
 @pytest.fixture
-def dicomweb_emulator(dicomweb_emulator_server: Emulator) -> Iterator[Emulator]:
+def dicomweb_emulator(
+    dicomweb_emulator_server: Emulator, dicomweb_emulator_options: Mapping[str, Any]
+) -> Iterator[Emulator]:
     """Give the emulator with an empty DICOM store of the test's own, an empty log of requests, and no faults."""
     server = dicomweb_emulator_server
     server.reset()
@@ -42,4 +44,5 @@ def dicomweb_emulator(dicomweb_emulator_server: Emulator) -> Iterator[Emulator]:
     emulator.reset()
     yield emulator
     server.reset()
+    server.set_operation_seconds(dicomweb_emulator_options.get("operation_seconds", 0.0))
     emulator.delete_store()

@@ -150,9 +150,11 @@ class Records:
                 "UPDATE operations SET success = ?, failure = ?, pending = ? WHERE name = ?",
                 [success, failure, pending, name],
             )
+            # Its dataset may have been deleted meanwhile, and its note with it.
             index.executemany(
-                "INSERT INTO operation_errors (operation, source, code, message) VALUES (?, ?, ?, ?)",
-                [(name, each.source, each.code, each.message) for each in failures],
+                "INSERT INTO operation_errors (operation, source, code, message) "
+                "SELECT name, ?, ?, ? FROM operations WHERE name = ?",
+                [(each.source, each.code, each.message, name) for each in failures],
             )
 
     def begin_again(self, name: str) -> None:
@@ -175,6 +177,11 @@ class Records:
                 "error_code = ?, error_message = ?, response = ? WHERE name = ?",
                 [time.time(), code, CANCELLED, code, message, text, name],
             )
+
+    def forget(self, dataset: str) -> None:
+        """Remove the notes of a dataset's operations."""
+        with self._database.writing() as index:
+            index.execute("DELETE FROM operations WHERE dataset = ?", [dataset])
 
     def failures(self, name: str) -> list[Failure]:
         """List the items that failed."""

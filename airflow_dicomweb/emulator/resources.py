@@ -61,7 +61,13 @@ def list_datasets(call: Call) -> Response:
 
 def delete_dataset(call: Call) -> Response:
     """Delete a dataset and all it holds."""
-    call.service.stores.delete_dataset(call.dataset)
+    service = call.service
+    service.stores.check_dataset(call.dataset)
+    for record in service.records.all(call.dataset):
+        if record.ended is None:
+            service.runner.cancel(record.name)
+    service.stores.delete_dataset(call.dataset)
+    service.records.forget(call.dataset)
     return json_answer({})
 
 

@@ -133,7 +133,7 @@ class Stores:
         self._instances.forget(held)
 
     def delete_dataset(self, dataset: str) -> None:
-        """Delete a dataset, its stores and the notes of its operations.
+        """Delete a dataset and its stores.
 
         :raises ApiError: 404 if there is none of that name.
         """
@@ -141,7 +141,6 @@ class Stores:
         for store in self.list_stores(dataset):
             self.delete_store(store["name"])
         with self._database.writing() as index:
-            index.execute("DELETE FROM operations WHERE dataset = ? AND ended IS NOT NULL", [dataset])
             index.execute("DELETE FROM datasets WHERE name = ?", [dataset])
 
 
