@@ -20,23 +20,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_dicomweb.dicomweb.addresses import is_loopback
-from airflow_dicomweb.dicomweb.resources import without_query
 from airflow_dicomweb.dicomweb.retries import RetryPolicy
-from airflow_dicomweb.errors import (
-    RETRYABLE_STATUSES,
-    AuthorizationError,
-    ConfigurationError,
-    DicomWebError,
-    TransportError,
-    UnavailableError,
-)
+from airflow_dicomweb.dicomweb.token_requests import TokenRequest
+from airflow_dicomweb.errors import ConfigurationError, DicomWebError
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials as GoogleCredentials
 
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
-TOKEN_TIMEOUT = 30.0
-"""Seconds without progress after which a request for a token is given up."""
 
 _PATIENT = RetryPolicy(attempts=4, first_wait=0.5, longest_wait=8.0, total_timeout=60.0)
 _ONCE = RetryPolicy(attempts=1)
@@ -51,7 +42,7 @@ class Google:
     :param key_path: Service account key file.
     :param key_info: Content of such a file, as mapping or JSON text.
     :param credential_config_file: File of any other kind that google-auth reads, such as workload identity
-        federation; or its content as mapping.
+        federation; or its content, as mapping or JSON text.
     :param impersonation_chain: Service account to act as; in a list or comma list the last one is acted as, those
         before it are the delegates that lead there.
     :param quota_project_id: Project that requests are counted for.
@@ -74,6 +65,8 @@ class Google:
         if sum(bool(source) for source in (key_path, key_info, credential_config_file)) > 1:
             raise ConfigurationError("give only one of key_path, key_info and credential_config_file")
         self._key_path, self._config = key_path or None, credential_config_file or None
+        if isinstance(self._config, str) and self._config.lstrip().startswith("{"):
+            self._config = _json_object(self._config, "credential_config_file")
         self._key_info = _json_object(key_info, "key_info") if isinstance(key_info, str) and key_info else key_info
         self._chain = _items(impersonation_chain)
         if not all(_ACCOUNT.fullmatch(account) for account in self._chain):
@@ -81,10 +74,10 @@ class Google:
         self._scopes = _items(scopes) or (CLOUD_PLATFORM,)
         self._quota_project_id = quota_project_id or None
         self._iam_endpoint = _checked_endpoint(iam_endpoint) if iam_endpoint else None
-        # Re-entrant: what reads the identity for a message may hold it already.
+        # Re-entrant: who wants headers may be the first to load the account.
         self._lock = threading.RLock()
         self._loaded: GoogleCredentials | None = None
-        self._request: _TokenRequest | None = None
+        self._request: TokenRequest | None = None
         self._used = threading.local()
 
     def __repr__(self) -> str:
@@ -171,30 +164,29 @@ class Google:
         # Not inside the handler: google-auth's message repeats what the token server wrote.
         raise failure
 
-    def _token_request(self) -> _TokenRequest:
+    def _token_request(self) -> TokenRequest:
         if self._request is None:
-            self._request = _TokenRequest()
+            self._request = TokenRequest()
         return self._request
 
     def _load(self) -> GoogleCredentials:
-        from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+        from google.auth.exceptions import GoogleAuthError, TransportError
 
+        failure: DicomWebError | None = None
         try:
             return self._impersonating(self._source())
-        except DefaultCredentialsError:
-            problem = "no usable Google credentials were found" if self._is_default() else "the file is not usable"
-        except (GoogleAuthError, ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, ConfigurationError):
-                raise
-            problem = "the key or configuration is not complete"
+        except ConfigurationError:
+            raise
+        except TransportError as error:
+            failure = self._token_request().failure(error, self.identity)
+        except (GoogleAuthError, ValueError, KeyError, TypeError, AttributeError):
+            given = self._key_path or self._key_info or self._config
+            problem = "the Google credentials given are not usable" if given else "no Google credentials were found"
         # Not inside the handler: google-auth's messages name files and repeat their content.
-        raise ConfigurationError(
+        raise failure or ConfigurationError(
             f"{problem}: give a service account key (key_path, key_info), a file that google-auth reads "
             "(credential_config_file), or none of them where Application Default Credentials are set up"
         )
-
-    def _is_default(self) -> bool:
-        return not (self._key_path or self._key_info or self._config)
 
     def _source(self) -> GoogleCredentials:
         import google.auth
@@ -210,7 +202,7 @@ class Google:
         if self._config is None:
             credentials, _ = google.auth.default(scopes=self._scopes, **options)
             return credentials
-        info = dict(self._config) if isinstance(self._config, Mapping) else _read_json(self._config, "config file")
+        info = dict(self._config) if isinstance(self._config, Mapping) else _read_json(self._config, "credential_config_file")
         with warnings.catch_warnings():
             # google-auth warns about files from strangers; this one comes from the connection.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -234,55 +226,6 @@ class Google:
             quota_project_id=self._quota_project_id,
             iam_endpoint_override=endpoint,
         )
-
-
-class _TokenRequest:
-    """google-auth's own transport, which remembers how its last request ended: its errors do not say."""
-
-    def __init__(self) -> None:
-        from google.auth.transport.requests import Request
-
-        self._request = Request()
-        self.session = self._request.session
-        # Without it a .netrc entry would replace the Authorization header of an impersonation.
-        self.session.auth = _as_it_is
-        self.forget()
-
-    def forget(self) -> None:
-        """Start a new case."""
-        self._method, self._url, self._status = "POST", "", 0
-
-    def __call__(self, url: str, method: str = "GET", timeout: float | None = None, **options: Any) -> Any:
-        self._method, self._url, self._status = method, without_query(url), 0
-        response = self._request(url, method=method, timeout=timeout or TOKEN_TIMEOUT, **options)
-        self._status = response.status
-        return response
-
-    def failure(self, error: Exception, identity: str) -> DicomWebError:
-        """Say what a failed renewal was, in our terms."""
-        if not self._url:
-            return ConfigurationError(f"the Google credentials cannot be used: {type(error).__name__}")
-        if not self._status:
-            return TransportError(f"no answer from the token server at {self._url}")
-        if self._status in RETRYABLE_STATUSES or getattr(error, "retryable", False):
-            return UnavailableError(self._status, self._method, self._url, "no token for now", identity=identity)
-        return AuthorizationError(self._status, self._method, self._url, _oauth_reason(error), identity=identity)
-
-
-def _oauth_reason(error: Exception) -> str:
-    """Take the standard fields from the token server's answer, and nothing else of it."""
-    answer: Any = next((arg for arg in error.args[1:] if isinstance(arg, dict | str)), None)
-    if isinstance(answer, str):
-        try:
-            answer = json.loads(answer)
-        except ValueError:
-            answer = None
-    if not isinstance(answer, dict):
-        return "no token was given"
-    inner = answer.get("error")
-    words = [inner.get("status"), inner.get("message")] if isinstance(inner, dict) else [inner]
-    words.append(answer.get("error_description"))
-    return ": ".join(str(word) for word in words if word)[:300] or "no token was given"
 
 
 def _checked_endpoint(url: str) -> str:
@@ -317,7 +260,3 @@ def _json_object(text: str, argument: str) -> dict[str, Any]:
         # Not chained: the parser's error carries the text, which holds a private key.
         raise ConfigurationError(f"{argument} for Google credentials must be a JSON object") from None
     return value
-
-
-def _as_it_is(request: Any) -> Any:
-    return request
