@@ -15,7 +15,7 @@ PURPOSES = {
     "scheduled_export": "Exports the studies that a query selects, and compares the objects with the query.",
     "event_driven_deletion": "Deletes the studies that an asset event names, and proves them gone.",
 }
-_STARTED_BY = {"event_driven_deletion": "an asset event"}
+_STARTED_BY = {"event_driven_deletion": "started by an asset event"}
 _KINDS = {"running": "worker", "deferred": "triggerer", "awaiting_input": "person"}
 
 
@@ -79,7 +79,7 @@ def _run_row(facts: Facts, dag_id: str) -> DagRunRow:
         dag_id=dag_id,
         run_id=run.run_id,
         purpose=PURPOSES[dag_id],
-        started_by=_STARTED_BY.get(dag_id, "its schedule, early"),
+        started_by=_STARTED_BY.get(dag_id, "the next run of its schedule"),
         state=run.state,
         seconds=run.seconds or 0.0,
         tasks=[_task_row(history, zero) for history in histories],

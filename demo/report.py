@@ -159,7 +159,7 @@ class DagRunRow:
     :param dag_id: The DAG.
     :param run_id: The run.
     :param purpose: What the DAG does, in one sentence.
-    :param started_by: ``schedule``, ``asset event``, ...
+    :param started_by: What made it run, in a few words.
     :param state: How it ended.
     :param seconds: Its length.
     :param tasks: In the order of their start.
