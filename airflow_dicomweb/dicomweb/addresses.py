@@ -73,8 +73,7 @@ class BaseUrl:
             start, own = self.text, ""
             if re.search(r"[?#\\\x00-\x1f\x7f]", path):
                 raise ConfigurationError("a path must not hold a query, a fragment, a backslash or control characters")
-        segments = unquote(path).strip("/").split("/")
-        if {".", ".."} & set(segments) or (len(segments) > 1 and "" in segments):
+        if "//" in unquote(path) or {".", ".."} & set(unquote(path).split("/")):
             raise ConfigurationError("a path must not have an empty segment, '.' or '..'")
         encoded = "&".join(part for part in (own, urlencode(list(query), quote_via=quote)) if part)
         path = quote(path.lstrip("/"), safe=_PATH_SAFE)

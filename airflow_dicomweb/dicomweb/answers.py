@@ -92,7 +92,9 @@ def server_words(answer: Answer, query: Iterable[tuple[str, str]] = ()) -> str:
     if name.startswith((DICOM, MULTIPART, "image/", "video/")):
         return ""
     text = answer.content[:65536].decode("utf-8", "replace")
-    words = _from_json(text) or _from_markup(text)
+    words = _from_json(text)
+    if words is None:
+        words = _from_markup(text)
     if words is None:
         words = text if name.startswith("text/") or not name else ""
     for key, value in query:

@@ -16,6 +16,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -190,11 +191,29 @@ class _Adapter(requests.adapters.HTTPAdapter):
             pool.ConnectionCls = type(made.__name__, (_Sender, made), {"send_timeout": self._send_timeout})
         return pool
 
+    def close(self) -> None:
+        """Close idle connections now; urllib3 waits for the garbage collector, as long as an answer is held."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 - no mapping: it refuses to be iterated over
+                with suppress(KeyError):
+                    manager.pools[key].close()
+        super().close()
+
 
 class _Sender(urllib3.connection.HTTPConnection):
     send_timeout: float
 
+    def connect(self) -> None:
+        """Tell failures to connect, a TLS handshake included, from those of a request that was sent."""
+        try:
+            super().connect()
+        except TimeoutError as error:
+            raise urllib3.exceptions.ConnectTimeoutError(self, "no connection in time") from error
+        except OSError as error:
+            raise urllib3.exceptions.NewConnectionError(self, "no connection") from error
+
     def send(self, data: Any) -> None:
+        """Send with the time-out for sending, and look for an answer where the server takes no more."""
         if self.sock is None:
             self.connect()
         self.sock.settimeout(self.send_timeout)

@@ -229,3 +229,27 @@ def test_what_must_not_happen_twice_gets_a_new_connection():
         client.send("GET", "studies")
         client.send("POST", "dicomStores/S:import", body=b"{}", idempotent=False)
     assert [request.connection for request in server.received] == [1, 2]
+
+
+def test_closing_ends_the_connections_of_all_threads_although_an_answer_is_held():
+    with faulty() as server, transport(server) as client:
+        with client.stream("GET", "studies") as answer:
+            assert b"".join(answer.blocks()) == b"{}"
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda _: client.send("GET", "studies"), range(2)))
+            assert server.connections >= 2
+            client.close()
+            assert server.wait_until_left()
+        assert answer.status == 200
+
+
+def test_a_request_may_be_sent_while_an_answer_is_read():
+    with faulty(Fault(body=CONTENT)) as server, transport(server) as client:
+        with client.stream("GET", "studies/1.2") as answer:
+            blocks = answer.blocks()
+            first = next(blocks)
+            assert client.send("GET", "studies").content == b"{}"
+            assert client.send("POST", "S:import", body=b"{}", idempotent=False).content == b"{}"
+            assert first + b"".join(blocks) == CONTENT
+        assert client.send("GET", "studies").content == b"{}"
+    assert len(server.received) == 4

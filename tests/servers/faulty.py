@@ -115,6 +115,7 @@ class FaultyServer:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.bind((self.host, 0))
+        self.port: int = self._socket.getsockname()[1]
         self._stopped, self._lock = threading.Event(), threading.Lock()
         self._connections: list[tuple[socket.socket, threading.Thread]] = []
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
@@ -135,11 +136,6 @@ class FaultyServer:
             thread.join(DEADLINE)
 
     @property
-    def port(self) -> int:
-        """The port, bound also while connections are refused."""
-        return int(self._socket.getsockname()[1])
-
-    @property
     def url(self) -> str:
         """Base URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -154,6 +150,12 @@ class FaultyServer:
         """Refuse no more."""
         self._socket.listen(32)
         self._acceptor.start()
+
+    def wait_until_left(self) -> bool:
+        """Wait until every client has closed its connection, and tell whether they did."""
+        for _, thread in list(self._connections):
+            thread.join(DEADLINE / 4)
+        return not any(thread.is_alive() for _, thread in self._connections)
 
     def _accept(self) -> None:
         while not self._stopped.is_set():
@@ -172,6 +174,7 @@ class FaultyServer:
         with suppress(OSError), connection:
             if self.tls:
                 connection = self.tls.wrap_socket(connection, server_side=True)
+                self._connections[number - 1] = (connection, threading.current_thread())
             with connection, connection.makefile("rb") as stream:
                 while self._one(connection, stream, number):
                     pass
