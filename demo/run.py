@@ -112,18 +112,13 @@ def running_services(folder: Path, say: Callable[[str], None]) -> Iterator[Servi
             say(f"Airflow: preparing its database, then starting four processes; {stack.url}")
             store = DicomStoreView(store_url, DICOM_STORE, token=token)
             with closing(store), _bucket_client(storage_url) as buckets, stack:
-                yield Services(
-                    airflow=stack,
-                    store=store,
-                    buckets=buckets,
-                    places=places_of(
-                        folder,
-                        airflow_url=stack.url,
-                        store=DICOM_STORE,
-                        store_url=store_url,
-                        storage_url=storage_url,
-                    ),
+                places = places_of(
+                    folder, airflow_url=stack.url, store=DICOM_STORE, store_url=store_url, storage_url=storage_url
                 )
+                try:
+                    yield Services(airflow=stack, store=store, buckets=buckets, places=places)
+                finally:
+                    say("Stopping everything")
 
 
 def demonstrate(facts: Facts, services: Services, folder: Path, say: Callable[[str], None]) -> None:
