@@ -6,16 +6,17 @@ Source: DICOM PS3.18 chapter 10 (Studies service), section 8.3.4.4 (paging and i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from airflow_dicomweb.dicomweb.answers import Answer
 from airflow_dicomweb.dicomweb.batches import Item, body_of
 from airflow_dicomweb.dicomweb.dicom_json import DicomJson, check_answer, text
 from airflow_dicomweb.dicomweb.media_types import DICOM_JSON
 from airflow_dicomweb.dicomweb.multipart import Event
-from airflow_dicomweb.dicomweb.qido import Page, Query, all_pages, search_path, search_query
+from airflow_dicomweb.dicomweb.qido import Level, Page, Query, all_pages, search_path, search_query
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath, StudyPath
 from airflow_dicomweb.dicomweb.settling import InstanceIds, ServerHabits, StoreOptions
 from airflow_dicomweb.dicomweb.transport import Transport
@@ -83,7 +84,10 @@ class Exchanges:
 
     def instances_of(self, study: str) -> InstanceIds:
         """Search for the instances of a study: series and SOP Instance UID of each."""
-        return {(path.series, path.instance) for path in self._named(StudyPath(study))}
+        try:
+            return {(path.series, path.instance) for path in self._named(StudyPath(study))}
+        except NotFoundError:
+            return set()
 
     def digest_of(self, path: InstancePath) -> str | None:
         """Fetch an instance as it is stored and give the SHA-256 of its bytes; None if it is not there."""
@@ -129,21 +133,29 @@ class Exchanges:
         """Find the instances of a study or series by the server's own search."""
         if isinstance(wanted, InstancePath):
             return frozenset({wanted})
-        series = wanted.series if isinstance(wanted, SeriesPath) else None
-        path, query = search_path("instances", wanted.study, series), search_query(None, ["SeriesInstanceUID"])
-        fetch: Callable[[int, int], Page] = lambda limit, offset: self.search(path, query, limit, offset)  # noqa: E731
+        if isinstance(wanted, SeriesPath):
+            return self._instances(wanted.study, wanted.series)
         try:
-            return frozenset(_identity(wanted.study, series, found) for found in all_pages(fetch, limit=None))
+            return self._instances(wanted.study)
         except NotFoundError:
-            return frozenset()
+            # The study is not there, or the server knows searches for the instances of a series only.
+            found = (text(series, "SeriesInstanceUID") for series in self._found("series", wanted.study))
+            return frozenset(path for uid in found for path in self._instances(wanted.study, uid))
+
+    def _instances(self, study: str, series: str | None = None) -> frozenset[InstancePath]:
+        found = self._found("instances", study, series)
+        return frozenset(_identity(study, series or text(each, "SeriesInstanceUID"), each) for each in found)
+
+    def _found(self, level: Level, study: str, series: str | None = None) -> Iterator[DicomJson]:
+        path, query = search_path(level, study, series), search_query(None, ["SeriesInstanceUID"])
+        return all_pages(partial(self.search, path, query), limit=None)
 
 
-def _identity(study: str, series: str | None, found: DicomJson) -> InstancePath:
-    uid = series or text(found, "SeriesInstanceUID")
+def _identity(study: str, series: str, found: DicomJson) -> InstancePath:
     instance = text(found, "SOPInstanceUID")
-    if not uid or not instance:
+    if not series or not instance:
         raise ProtocolError("a search for instances gave one without its SeriesInstanceUID or SOPInstanceUID")
-    return InstancePath(study, uid, instance)
+    return InstancePath(study, series, instance)
 
 
 def _join(prefix: str, path: str) -> str:

@@ -154,14 +154,16 @@ class Sender:
             raise ProtocolError(
                 f"{answer.request} was answered with {answer.status}, {named}, and no word on instances"
             )
+        referenced, failed = (said.referenced, said.failed) if said is not None else ({}, {})
         outcomes, open_questions = [], []
         for item in batch:
-            uid = item.path.instance
-            if said is not None and uid in said.failed:
-                outcomes.append(self._refused(item, said.failed[uid]))
-            elif said is not None and uid in said.referenced:
+            # One that the server could not read has no name there; alone, it is known which one that is.
+            failure = failed.get(item.path.instance) or (failed.get("") if len(batch) == 1 else None)
+            if failure is not None:
+                outcomes.append(self._refused(item, failure))
+            elif item.path.instance in referenced:
                 outcome: Outcome = "identical" if item.existed else "created"
-                outcomes.append(outcome_of(item, outcome, warning=said.referenced[uid]))
+                outcomes.append(outcome_of(item, outcome, warning=referenced[item.path.instance]))
             else:
                 open_questions.append(item)
         self.answered = self.answered or bool(outcomes) or len(batch) == 1
@@ -179,7 +181,7 @@ class Sender:
         else:
             # An answer that was lost is enough for the next attempt to be refused as a duplicate of the first.
             stored = self._stored_digest(item)
-            if stored == item.sha256:
+            if stored is not None and stored == (item.sha256 or digest(item.read())):
                 return outcome_of(item, "identical" if item.existed else "created")
             conflict = conflict or stored is not None
         reason = CONFLICT if conflict else f"the server refused it: {failure}"
@@ -204,9 +206,12 @@ class Sender:
         except SourceFailed as failed:
             return self.failed([item], failed.reason)
         except DicomWebError as error:
-            self.note(error)
+            # What is wrong with this instance need not be wrong with others.
+            self._crashes += 1
+            if not error.retryable or self._crashes > _MOST_CRASHES:
+                self.note(error)
             return self.failed([item], f"the server has it already, and it cannot be compared: {error}")
-        self.answered = True
+        self.answered, self._crashes = True, 0
         return [outcome_of(item, "identical") if same else outcome_of(item, "conflict", reason=CONFLICT)]
 
     def verify_existence(self, accepted: Sequence[InstanceOutcome]) -> list[InstanceOutcome]:

@@ -10,8 +10,7 @@ from typing import Any
 
 import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from airflow_dicomweb.dicomweb.part10 import (
     BadIdentity,
@@ -23,8 +22,7 @@ from airflow_dicomweb.dicomweb.part10 import (
     read_header,
 )
 from airflow_dicomweb.dicomweb.resources import InstancePath
-
-FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+from tests.dicomweb.instances import PYDICOM_FILES, all_files, part10
 
 
 class Once:
@@ -40,38 +38,14 @@ class Once:
         return block
 
 
-def part10(syntax: str = ExplicitVRLittleEndian, **elements: Any) -> bytes:
-    """A small instance; elements given as None are left out."""
-    data_set = Dataset()
-    wanted = {
-        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7",
-        "SOPInstanceUID": "1.2.3.4",
-        "Modality": "OT",
-        "StudyInstanceUID": "1.2",
-        "SeriesInstanceUID": "1.2.3",
-        "InstanceNumber": 1,
-    } | elements
-    for keyword, value in wanted.items():
-        if value is not None:
-            setattr(data_set, keyword, value)
-    data_set.file_meta = FileMetaDataset()
-    data_set.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
-    data_set.file_meta.MediaStorageSOPInstanceUID = "9.9.9"
-    data_set.file_meta.TransferSyntaxUID = UID(syntax)
-    stream = BytesIO()
-    data_set.save_as(stream, enforce_file_format=True)
-    return stream.getvalue()
-
-
 def header(content: bytes) -> Any:
     return read_header(BytesIO(content))
 
 
 def test_every_file_of_pydicom_has_its_identity_or_its_reason() -> None:
-    files = [path for path in sorted(FILES.rglob("*")) if path.is_file()]
     found: Counter[str] = Counter()
     identities: Counter[InstancePath] = Counter()
-    for path in files:
+    for path in all_files():
         try:
             identities[read_header(path).path] += 1
         except UnusableFile as reason:
@@ -84,8 +58,8 @@ def test_every_file_of_pydicom_has_its_identity_or_its_reason() -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 def test_the_identity_is_what_pydicom_reads_from_the_data_set() -> None:
     checked = 0
-    for path in sorted(FILES.rglob("*")):
-        if path.is_file() and path.read_bytes()[128:132] == b"DICM":
+    for path in all_files():
+        if path.read_bytes()[128:132] == b"DICM":
             whole = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID", "StudyInstanceUID"])
             if "StudyInstanceUID" in whole and "SOPInstanceUID" in whole:
                 found = read_header(path)
@@ -112,7 +86,7 @@ def test_the_identity_is_what_pydicom_reads_from_the_data_set() -> None:
 )
 def test_each_kind_of_unusable_file_has_its_own_reason(name: str, reason: type[UnusableFile]) -> None:
     with pytest.raises(UnusableFile) as found:
-        read_header(FILES / name)
+        read_header(PYDICOM_FILES / name)
     assert type(found.value) is reason
 
 
