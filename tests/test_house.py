@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,6 +92,15 @@ def test_no_file_is_bound_to_one_machine_or_package_index() -> None:
         text = path.read_bytes().decode("utf-8", errors="ignore")
         found += [f"{name_of(path)}: {match[0]}" for match in OF_ONE_MACHINE.finditer(text)]
     assert found == []
+
+
+def test_every_dependency_is_locked() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lists = [declared["project"]["dependencies"], *declared["project"]["optional-dependencies"].values()]
+    lists += declared["dependency-groups"].values()
+    names = {re.split(r"[\[<>=!~; ]", line)[0] for lines in lists for line in lines} - {declared["project"]["name"]}
+    locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements" / "everything.lock").read_text(), re.MULTILINE))
+    assert names - locked == set(), "run: make lock"
 
 
 def test_the_checks_find_what_they_look_for() -> None:
