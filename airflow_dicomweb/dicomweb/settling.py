@@ -200,7 +200,8 @@ class Sender:
             return self.failed([item], f"not sent: {self.stop}")
         try:
             stored = self._server.digest_of(item.path)
-            if stored is None:
+            if stored is None:  # gone since it was searched for
+                item.existed = False
                 return self.send([item])
             same = digest(item.read()) == stored
         except SourceFailed as failed:
