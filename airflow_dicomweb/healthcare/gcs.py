@@ -188,6 +188,8 @@ class Buckets:
             keep_queries_out_of_logs()
             # Without a project the library does not look for one.
             client = storage.Client(project=None, credentials=self._google_credentials())
+            # For traces that are off it would ask about every bucket in a thread of its own, over this one's session.
+            cast("Any", client)._bucket_metadata_cache = None
             with self._lock:
                 self._clients.add(client)
             self._thread.client = client
@@ -203,7 +205,9 @@ class Buckets:
                 from airflow_dicomweb.dicomweb.auth import Google
 
                 self._credentials = Google()
-        return self._credentials.google_credentials()
+        from airflow_dicomweb.healthcare.gcs_credentials import SharedToken
+
+        return SharedToken(self._credentials)
 
     def _call(self, bucket: str, method: str, step: Callable[[], T]) -> T:
         from google.api_core.exceptions import GoogleAPIError

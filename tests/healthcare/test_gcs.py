@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_dicomweb.errors import ConfigurationError, NotFoundError, TransportError
+from airflow_dicomweb.dicomweb.auth import Google
+from airflow_dicomweb.errors import AuthorizationError, ConfigurationError, NotFoundError, TransportError
 from airflow_dicomweb.healthcare.bodies import GcsPattern, GcsPrefix
 from airflow_dicomweb.healthcare.gcs import Buckets, GcsObject
 from airflow_dicomweb.healthcare.gcs_objects import BLOCK, FIRST_BLOCK, ObjectReader
+from tests.servers.faulty import Fault, FaultyServer, faulty
 from tests.servers.token_server import TokenServer
 
 
@@ -134,6 +136,64 @@ def test_a_bucket_is_there_or_not(buckets: Buckets, bucket: str):
 def test_an_emulator_is_used_without_credentials(buckets: Buckets, bucket: str, token_server: TokenServer):
     fill(buckets, bucket, "one")
     assert token_server.requests == []
+
+
+def without_emulator(monkeypatch: pytest.MonkeyPatch, server: FaultyServer) -> None:
+    """Let Google's client take a server of ours for Cloud Storage itself."""
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("API_ENDPOINT_OVERRIDE", server.url)
+
+
+def test_without_an_emulator_the_account_is_used_and_renewed_after_a_401(
+    token_server: TokenServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    account = Google(key_info=token_server.write_key(tmp_path / "key.json"), quota_project_id="billing")
+    listing = b'{"items": [{"name": "a/1", "size": "3", "generation": "7", "crc32c": "AAAAAA=="}]}'
+    answer = Fault(body=listing, headers=(("Content-Type", "application/json"),))
+    with faulty(answer, Fault(401), answer, Fault(503), answer) as server, Buckets(account) as buckets:
+        without_emulator(monkeypatch, server)
+        for _ in range(3):
+            assert list(buckets.find("gs://bucket/a/*")) == [GcsObject("bucket", "a/1", 3, 7, "AAAAAA==")]
+    tokens = [request.header("authorization")[0] for request in server.received]
+    assert tokens == ["Bearer tok-1", "Bearer tok-1", "Bearer tok-2", "Bearer tok-2", "Bearer tok-2"]
+    assert {request.header("x-goog-user-project")[0] for request in server.received} == {"billing"}
+
+
+def test_default_credentials_are_looked_for_where_none_are_given(
+    token_server: TokenServer, monkeypatch: pytest.MonkeyPatch
+):
+    with faulty(Fault(404)) as server, Buckets() as buckets:
+        without_emulator(monkeypatch, server)
+        assert not buckets.exists_bucket("bucket")
+    assert [request.header("authorization") for request in server.received] == [["Bearer tok-1"]]
+    assert [asked.kind for asked in token_server.requests] == ["metadata"]
+
+
+def test_a_missing_permission_is_named_with_the_account_and_without_the_object(
+    token_server: TokenServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    account = Google(key_info=token_server.write_key(tmp_path / "key.json", "me@project.iam.gserviceaccount.com"))
+    words = b'{"error": {"code": 403, "message": "me@p does not have storage.objects.get access to bucket/DOE^JANE"}}'
+    with faulty(Fault(403, body=words)) as server, Buckets(account) as buckets:
+        without_emulator(monkeypatch, server)
+        with pytest.raises(AuthorizationError) as caught:
+            buckets.read("bucket", "DOE^JANE")
+    assert str(caught.value) == (
+        "GET gs://bucket was answered with 403 (sent as me@project.iam.gserviceaccount.com): "
+        "permission storage.objects.get is missing, or there is no such bucket"
+    )
+
+
+def test_an_account_that_gets_no_token_is_refused_with_the_token_servers_reason(
+    token_server: TokenServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    account = Google(key_info=token_server.write_key(tmp_path / "key.json"))
+    token_server.reset()
+    with faulty() as server, Buckets(account) as buckets:
+        without_emulator(monkeypatch, server)
+        with pytest.raises(AuthorizationError, match="invalid_grant"):
+            buckets.read("bucket", "object")
+    assert server.received == []
 
 
 def test_one_object_serves_many_threads_with_a_client_each(buckets: Buckets, bucket: str):
