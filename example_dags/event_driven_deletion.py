@@ -178,7 +178,7 @@ with DAG(
             ]
         ),
     },
-):
+) as dag:
     request = read_request()
     stock = take_stock(request)
     approve = ApprovalOperator(

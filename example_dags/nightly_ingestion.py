@@ -2,9 +2,10 @@
 
 1. `take_listing` lists bucket and folder and reads the identity (Study, Series and SOP Instance UID) from the header of
    every file. **Only what it listed is proved**: a file that arrives later belongs to the next night.
-2. `import_bucket` has the Healthcare API import the prefix. The task waits in the triggerer.
-3. `store_folder` sends the folder's files.
-4. `prove_complete` looks for every listed instance in the store, and **fails when one is missing**.
+2. `choose_sources` leaves out the bucket or the folder if it has nothing new.
+3. `import_bucket` has the Healthcare API import the prefix. The task waits in the triggerer.
+4. `store_folder` sends the folder's files.
+5. `prove_complete` looks for every listed instance in the store, and **fails when one is missing**.
 
 Nothing is removed from bucket or folder.
 
@@ -113,13 +114,15 @@ def take_listing(params: dict[str, Any], run_id: str) -> dict[str, Any]:
         listed = read_listing([*in_bucket, *in_folder], client)
         manifest = manifest_uri(params["manifests"], "nightly_ingestion", run_id)
         write_manifest(manifest, (file.to_json() for file in listed), client.buckets)
-    return {"in_bucket": len(in_bucket), "in_folder": len(in_folder), "manifest": manifest}
+    new = [file.outcome == "stored" for file in listed]
+    counts = {"new_in_bucket": sum(new[: len(in_bucket)]), "new_in_folder": sum(new[len(in_bucket) :])}
+    return {"in_bucket": len(in_bucket), "in_folder": len(in_folder), **counts, "manifest": manifest}
 
 
 @task.branch
 def choose_sources(listing: dict[str, Any]) -> list[str]:
-    """Leave out what has no file tonight: an import of nothing is an error, an empty night is not."""
-    tasks = {"import_bucket": listing["in_bucket"], "store_folder": listing["in_folder"]}
+    """Leave out what has nothing new tonight: an import of nothing is an error, a quiet night is not."""
+    tasks = {"import_bucket": listing["new_in_bucket"], "store_folder": listing["new_in_folder"]}
     return [name for name, files in tasks.items() if files]
 
 
@@ -171,7 +174,7 @@ with DAG(
             ]
         ),
     },
-):
+) as dag:
     listing = take_listing()
     import_bucket = DicomWebImportFromGcsOperator(
         task_id="import_bucket",

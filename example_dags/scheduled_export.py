@@ -144,7 +144,7 @@ with DAG(
             ]
         ),
     },
-):
+) as dag:
     selection = select_studies()
     export_studies = DicomWebExportToGcsOperator(
         task_id="export_studies",
