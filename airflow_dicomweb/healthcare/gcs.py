@@ -189,7 +189,7 @@ class Buckets:
             # Without a project the library does not look for one.
             client = storage.Client(project=None, credentials=self._google_credentials())
             # For traces that are off it would ask about every bucket in a thread of its own, over this one's session.
-            cast("Any", client)._bucket_metadata_cache = None
+            cast("Any", client)._bucket_metadata_cache = None  # noqa: SLF001
             with self._lock:
                 self._clients.add(client)
             self._thread.client = client
