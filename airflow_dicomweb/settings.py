@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_dicomweb.dicomweb.auth import Credentials
     from airflow_dicomweb.dicomweb.client import DicomWebClient
     from airflow_dicomweb.healthcare.client import HealthcareClient
+    from airflow_dicomweb.healthcare.gcs import Buckets
 
 GOOGLE_BASE_URL = "https://healthcare.googleapis.com"
 
@@ -69,6 +70,14 @@ class ClientSettings:
         made: Credentials = kinds[self.auth](**json.loads(self.secrets))
         return made
 
+    def buckets(self) -> Buckets:
+        """Give access to Cloud Storage: with the connection's Google credentials, or else with the default ones."""
+        from airflow_dicomweb.dicomweb.auth import Google
+        from airflow_dicomweb.healthcare.gcs import Buckets
+
+        credentials = self.credentials()
+        return Buckets(credentials if isinstance(credentials, Google) else None)
+
     def client(
         self, *, retry_policy: RetryPolicy | None = None, request_timeout: float | None = None
     ) -> DicomWebClient | HealthcareClient:
@@ -83,7 +92,10 @@ class ClientSettings:
         from airflow_dicomweb.dicomweb.client import DicomWebClient
 
         return DicomWebClient(
-            self.base_url, credentials=self.credentials(), **self._options(retry_policy, request_timeout)
+            self.base_url,
+            credentials=self.credentials(),
+            buckets=self.buckets(),
+            **self._options(retry_policy, request_timeout),
         )
 
     def healthcare_client(
@@ -143,6 +155,8 @@ def read_settings(
         )
     if impersonation_chain and kind != "google":
         raise ConfigurationError(f"impersonation_chain needs the auth kind 'google', not {kind!r}")
+    if store is not None and any(name in extra for name in _PREFIXES):
+        raise ConfigurationError(f"{', '.join(_PREFIXES)} are for other servers than the Cloud Healthcare API")
     return ClientSettings(
         base_url=_base_url(connection, store),
         dicom_store=store,

@@ -14,7 +14,7 @@ from airflow_dicomweb.healthcare.bodies import GcsPattern
 from airflow_dicomweb.healthcare.manifests import write_manifest
 
 if TYPE_CHECKING:
-    from airflow_dicomweb.dicomweb.client import DicomWebClient
+    from airflow_dicomweb.settings import ClientSettings
 
 
 def check_report_uri(uri: Any) -> str:
@@ -31,12 +31,12 @@ def check_report_uri(uri: Any) -> str:
     raise ConfigurationError("report_uri must be the absolute path of a file, or gs://BUCKET/OBJECT")
 
 
-def write_report(uri: str, lines: Iterable[Mapping[str, Any]], client: DicomWebClient) -> None:
+def write_report(uri: str, lines: Iterable[Mapping[str, Any]], settings: ClientSettings) -> None:
     """Write a report, whole or not at all, for its owner's eyes only (0600).
 
     :raises ConfigurationError: If the file cannot be written.
     """
     try:
-        write_manifest(uri, lines, client.buckets)
+        write_manifest(uri, lines, settings.buckets())
     except OSError as error:
         raise ConfigurationError(f"the report could not be written: {error.strerror or type(error).__name__}") from None

@@ -81,12 +81,13 @@ class DicomWebSearchOperator(DicomWebOperator):
         """
         self._check()
         report_uri = reveal(self.report_uri)
-        with self.hook.get_conn() as client:
+        settings = self.hook.settings()
+        with settings.client() as client:
             results = list(self._search(client))
-            if len(results) > int(self.limit):
-                raise DicomWebError(f"more than {self.limit} results: raise the limit, or narrow the filters")
-            if report_uri is not None:
-                write_report(report_uri, results, client)
+        if len(results) > int(self.limit):
+            raise DicomWebError(f"more than {self.limit} results: raise the limit, or narrow the filters")
+        if report_uri is not None:
+            write_report(report_uri, results, settings)
         self.log.info("%d results at the level %s", len(results), self.level)
         if self.include_identifying:
             return results

@@ -80,7 +80,8 @@ class DicomWebStoreInstancesOperator(DicomWebOperator):
         """
         max_failures = self._check()
         report_uri = reveal(self.report_uri)
-        with self.hook.get_conn() as client:
+        settings = self.hook.settings()
+        with settings.client() as client:
             result = client.store(
                 reveal(self.source),
                 workers=self.workers,
@@ -90,8 +91,8 @@ class DicomWebStoreInstancesOperator(DicomWebOperator):
                 verify=self.verify,
                 shard=_shard(self.shard),
             )
-            if report_uri is not None:
-                write_report(report_uri, map(_report_line, result.outcomes), client)
+        if report_uri is not None:
+            write_report(report_uri, map(_report_line, result.outcomes), settings)
         self._log(result)
         result.raise_for_failures(max_failures, self.on_conflict)
         return result.to_xcom(report_uri)

@@ -6,12 +6,19 @@ import json
 import os
 import subprocess
 import sys
+import time
+import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
 from airflow_dicomweb.emulator import Emulator
+from airflow_dicomweb.healthcare import HealthcareClient
+from airflow_dicomweb.hooks import DicomWebHook
+from tests.airflow.files import write_study
 
 SetConnection = Callable[..., str]
 
@@ -38,6 +45,61 @@ def set_connection(monkeypatch: pytest.MonkeyPatch) -> SetConnection:
 
 @pytest.fixture
 def store(dicomweb_emulator: Emulator, set_connection: SetConnection) -> Emulator:
-    """An empty DICOM store, which the default connection leads to."""
-    set_connection(host=dicomweb_emulator.base_url, extra={"dicom_store": dicomweb_emulator.dicom_store, "auth": "none"})
-    return dicomweb_emulator
+    """An empty DICOM store in a dataset of its own, which the default connection leads to."""
+    location = dicomweb_emulator.dicom_store.partition("/datasets/")[0]
+    dataset = f"test-{uuid.uuid4().hex[:12]}"
+    url = f"{dicomweb_emulator.base_url}/v1/{location}/datasets?datasetId={dataset}"
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer any"}
+    urlopen(Request(url, b"{}", headers, method="POST"), timeout=30).close()
+    store_name = f"{location}/datasets/{dataset}/dicomStores/images"
+    emulator = _when_there(lambda: dicomweb_emulator.create_store(store_name))
+    emulator.reset()
+    set_connection(
+        host=emulator.base_url, password="loopback-token", extra={"dicom_store": store_name, "auth": "bearer"}
+    )
+    return emulator
+
+
+@pytest.fixture
+def client(store: Emulator) -> HealthcareClient:
+    """A client for the store, to look at it from the side."""
+    return DicomWebHook().get_healthcare_conn()
+
+
+@pytest.fixture
+def study(store: Emulator, client: HealthcareClient, tmp_path: Path) -> str:
+    """A study of two series with two instances each, in the store; the log of requests is empty."""
+    paths = write_study(tmp_path / "stored")
+    result = client.store(paths)
+    assert result.created == len(paths)
+    store.reset()
+    return result.studies[0]
+
+
+def _when_there(step: Callable[[], Emulator]) -> Emulator:
+    """Try again until the dataset is there: making it is an operation."""
+    deadline = time.monotonic() + 10.0
+    while True:
+        try:
+            return step()
+        except ValueError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def run_dag(airflow_database: None) -> Callable[[Any], Any]:
+    """Run a DAG with ``dag.test()``: gives the DAG run."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+    def run(dag: Any) -> Any:
+        (Path(os.environ["AIRFLOW_HOME"]) / "dags").mkdir(exist_ok=True)
+        DagBundlesManager().sync_bundles_to_db()
+        bag = DagBag(dag_folder=os.devnull)
+        bag.bag_dag(dag)
+        sync_bag_to_db(bag, "dags-folder", None)
+        return dag.test()
+
+    return run

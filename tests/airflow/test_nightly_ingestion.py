@@ -15,7 +15,7 @@ from airflow_dicomweb.emulator import Emulator
 from airflow_dicomweb.healthcare import HealthcareClient
 from airflow_dicomweb.healthcare.gcs import Buckets
 from demo.data import NOT_DICOM_NAME, SourceFile, halve_by_study, pydicom_files
-from tests.airflow.example_dags import Run, load, run
+from tests.airflow.example_dags import Run, load, meanwhile, run
 from tests.airflow.files import instance
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
@@ -171,17 +171,13 @@ def test_a_listed_instance_that_is_not_in_the_store_fails_the_run_whatever_is_to
 
 
 def test_what_arrives_after_the_listing_belongs_to_the_next_night(night: Night, client: HealthcareClient) -> None:
-    from airflow.providers.standard.operators.python import PythonOperator
-
     def arrive() -> None:
         night.upload("late-and-broken", b"not an image")
         instance("1.2.3", 1, 1).save_as(night.folder / "late", enforce_file_format=True)
 
     night.fill(IN_BUCKET[:2], IN_FOLDER[:2])
     dag = load("nightly_ingestion")
-    with dag:
-        late = PythonOperator(task_id="late", python_callable=arrive)
-    dag.get_task("take_listing") >> late >> [dag.get_task("import_bucket"), dag.get_task("store_folder")]
+    meanwhile(dag, "choose_sources", arrive)
     ended = night.run(dag)
     assert ended.state == "success"
     assert counts(ended.results["prove_complete"]) == {"files": 4, "distinct": 4, "stored": 4}

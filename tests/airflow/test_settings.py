@@ -89,7 +89,9 @@ def test_google_credentials_take_all_their_fields_from_the_connection(read):
 def test_google_credentials_come_from_a_google_connection_that_is_named(read, set_connection, prefix):
     google = {"keyfile_dict": {"client_email": "robot@p"}, "scope": "one,two", "project": "p", "num_retries": 5}
     set_connection(
-        "google_night", conn_type="google_cloud_platform", extra={f"{prefix}{name}": value for name, value in google.items()}
+        "google_night",
+        conn_type="google_cloud_platform",
+        extra={f"{prefix}{name}": value for name, value in google.items()},
     )
     settings = read(extra={"dicom_store": STORE, "gcp_conn_id": "google_night", "quota_project_id": "q"})
     assert json.loads(settings.secrets) == {
@@ -154,6 +156,7 @@ def test_the_transport_gets_its_options_in_the_right_types(read):
         ({"host": "pacs", "extra": {"allow_insecure_auth": "perhaps"}}, "true or false"),
         ({"host": "pacs", "extra": {"audit_uri": "gs://audit/x"}}, "writes no audit records"),
         ({"extra": {"dicom_store": STORE, "credential_config_file": "{"}}, "a path or a JSON object"),
+        ({"extra": {"dicom_store": STORE, "qido_prefix": "qido"}}, "for other servers"),
     ],
 )
 def test_a_connection_that_cannot_be_meant_is_refused_with_what_would_be_accepted(read, fields, words):
