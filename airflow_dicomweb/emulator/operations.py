@@ -26,8 +26,8 @@ from airflow_dicomweb.healthcare.bodies import (
     check_storage_class,
 )
 
-_IMPORT: Fields = {"gcsSource": {"uri": str}, "blobStorageSettings": {"blobStorageClass": str}}
-_EXPORT: Fields = {
+IMPORT: Fields = {"gcsSource": {"uri": str}, "blobStorageSettings": {"blobStorageClass": str}}
+EXPORT: Fields = {
     "gcsDestination": {"uriPrefix": str, "mimeType": str},
     "bigqueryDestination": {
         "tableUri": str,
@@ -46,7 +46,7 @@ _TERM = re.compile(r"""\s*([\w.]+)\s*(!=|<=|>=|=|<|>|:)\s*("[^"]*"|'[^']*'|[^\s"
 def start_import(call: Call) -> Response:
     """Start an import."""
     row = call.store_row()
-    body = read_message(call.body, _IMPORT)
+    body = read_message(call.body, IMPORT)
     uri = body.get("gcsSource", {}).get("uri", "")
     storage_class = body.get("blobStorageSettings", {}).get("blobStorageClass", "STANDARD")
     try:
@@ -61,7 +61,7 @@ def start_import(call: Call) -> Response:
 def start_export(call: Call) -> Response:
     """Start an export."""
     row = call.store_row()
-    body = read_message(call.body, _EXPORT)
+    body = read_message(call.body, EXPORT)
     if ("gcsDestination" in body) == ("bigqueryDestination" in body):
         raise ApiError(400, "exactly one destination is expected: gcsDestination or bigqueryDestination")
     if "bigqueryDestination" in body:

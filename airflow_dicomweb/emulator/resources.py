@@ -17,7 +17,7 @@ from airflow_dicomweb.emulator.service import Call
 from airflow_dicomweb.errors import ConfigurationError
 from airflow_dicomweb.healthcare.names import DatasetName, DicomStoreName
 
-_DATASET: Fields = {"name": str, "timeZone": str, "encryptionSpec": {"kmsKeyName": str}}
+DATASET: Fields = {"name": str, "timeZone": str, "encryptionSpec": {"kmsKeyName": str}}
 _BIGQUERY: Fields = {
     "tableUri": str,
     "force": bool,
@@ -26,7 +26,7 @@ _BIGQUERY: Fields = {
     "schemaJson": {},
     "schemaFlattened": {},
 }
-_STORE: Fields = {
+STORE: Fields = {
     "name": str,
     "labels": dict,
     "notificationConfig": {"pubsubTopic": str, "sendForBulkImport": bool},
@@ -42,7 +42,7 @@ def create_dataset(call: Call) -> Response:
         DatasetName.parse(name)
     except ConfigurationError:
         raise ApiError(400, "invalid datasetId: 1 to 256 letters, digits, '_', '-' and '.' are expected") from None
-    body = _kept(read_message(call.body, _DATASET))
+    body = _kept(read_message(call.body, DATASET))
     if call.service.stores.has_dataset(name):
         raise ApiError(409, f"dataset {name} already exists.")
     arguments = {"name": name, "body": body}
@@ -79,7 +79,7 @@ def create_store(call: Call) -> Response:
         DicomStoreName.parse(name)
     except ConfigurationError:
         raise ApiError(400, "invalid dicomStoreId: 1 to 256 letters, digits, '_', '-' and '.' are expected") from None
-    body = _kept(read_message(call.body, _STORE))
+    body = _kept(read_message(call.body, STORE))
     return json_answer(call.service.stores.create_store(call.dataset, name, body))
 
 
