@@ -100,7 +100,7 @@ class AirflowStack:
         """
         self.processes[component].stop(signal_number, timeout=timeout)
 
-    def wait_until_healthy(self, *, timeout: float = 120.0, components: Sequence[str] = tuple(COMPONENTS)) -> float:
+    def wait_until_healthy(self, *, timeout: float = 180.0, components: Sequence[str] = tuple(COMPONENTS)) -> float:
         """Wait until the components report a heartbeat; the seconds that it took.
 
         A component that was killed counts as healthy until its last heartbeat is old
