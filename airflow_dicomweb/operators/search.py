@@ -34,7 +34,7 @@ NOT_IDENTIFYING = frozenset(
 
 
 class DicomWebSearchOperator(DicomWebOperator):
-    """Search, and give what was found: UIDs, modalities and counts.
+    """Search, and give what was found: UIDs, modalities, and counts where the server gives them.
 
     :param level: ``study``, ``series`` or ``instance``.
     :param filters: Values by keyword or tag. Never shown by Airflow.

@@ -1,0 +1,177 @@
+"""Storing: every file has an outcome, and file names appear in the private report alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_dicomweb.errors import ConfigurationError, StoreRefusedError, TransportError
+from airflow_dicomweb.healthcare.gcs import Buckets
+from airflow_dicomweb.operators import DicomWebStoreInstancesOperator
+from tests.airflow.files import STUDY, instance, write_study
+from tests.airflow.task_state import context
+
+KEYS = [
+    *("created", "identical", "conflict", "failed", "skipped", "coerced", "bytes", "seconds"),
+    *("studies", "study_count", "report_uri"),
+]
+
+
+def store_files(source: Any, **arguments: Any) -> dict[str, Any]:
+    return DicomWebStoreInstancesOperator(task_id="store", source=source, **arguments).execute(context())
+
+
+def test_a_folder_is_stored(store, client, tmp_path):
+    paths = write_study(tmp_path / "in")
+    result = store_files(str(tmp_path / "in"), storage_class="COLDLINE")
+    assert list(result) == KEYS
+    assert (result["created"], result["studies"], result["study_count"]) == (4, [STUDY], 1)
+    assert result["bytes"] == sum(path.stat().st_size for path in paths)
+    assert result["report_uri"] is None
+    assert len(list(client.search_instances(study=STUDY))) == 4
+
+
+@pytest.mark.parametrize("kind", ["file", "path", "glob", "list", "gs"])
+def test_every_kind_of_source_is_stored(store, tmp_path, bucket, kind):
+    paths = write_study(tmp_path / "in")
+    buckets = Buckets()
+    for path in paths:
+        buckets.upload(bucket, f"in/{path.name}", path)
+    sources = {
+        "file": (str(paths[0]), 1),
+        "path": (tmp_path / "in", 4),
+        "glob": (str(tmp_path / "in" / "*-1-*"), 2),
+        "list": ([str(paths[0]), f"gs://{bucket}/in/*-2-*"], 3),
+        "gs": (f"gs://{bucket}/in/**", 4),
+    }
+    source, count = sources[kind]
+    assert store_files(source)["created"] == count
+
+
+def test_another_server_takes_files_from_a_bucket_too(orthanc, set_connection, tmp_path, bucket):
+    set_connection(host=orthanc.dicomweb_url, login=orthanc.user, password=orthanc.password)
+    path, *_ = write_study(tmp_path / "in", f"{STUDY}.77")
+    Buckets().upload(bucket, "in/one", path)
+    result = store_files(f"gs://{bucket}/in/**")
+    assert result["created"] + result["identical"] == 1
+
+
+def test_shards_share_the_work_and_leave_nothing_out(store, tmp_path):
+    write_study(tmp_path / "in", series=3, instances=4)
+    shares = [store_files(str(tmp_path / "in"), shard=shard)["created"] for shard in ((0, 2), ["1", 2])]
+    assert sum(shares) == 12
+
+
+def test_the_report_names_every_file_and_only_its_owner_reads_it(store, tmp_path):
+    paths = write_study(tmp_path / "in")
+    (tmp_path / "in" / "Doe^John.txt").write_text("no image")
+    report = tmp_path / "reports" / "report.jsonl"
+    result = store_files(str(tmp_path / "in"), report_uri=str(report), verify="bytes")
+    assert (result["created"], result["skipped"], result["report_uri"]) == (4, 1, str(report))
+    assert stat.S_IMODE(report.stat().st_mode) == 0o600
+    lines = {Path(line["source"]).name: line for line in map(json.loads, report.read_text().splitlines())}
+    assert set(lines) == {*(path.name for path in paths), "Doe^John.txt"}
+    assert lines["Doe^John.txt"]["outcome"] == "skipped"
+    first = lines[paths[0].name]
+    assert first == {
+        "source": str(paths[0]),
+        "study": STUDY,
+        "series": f"{STUDY}.1",
+        "instance": f"{STUDY}.1.1",
+        "outcome": "created",
+        "reason": "",
+        "bytes": paths[0].stat().st_size,
+        "sha256": hashlib.sha256(paths[0].read_bytes()).hexdigest(),
+    }
+
+
+def test_a_report_may_go_to_a_bucket(store, tmp_path, bucket):
+    write_study(tmp_path / "in")
+    uri = f"gs://{bucket}/reports/report.jsonl"
+    assert store_files(str(tmp_path / "in"), report_uri=uri)["report_uri"] == uri
+    assert len(Buckets().read(bucket, "reports/report.jsonl").splitlines()) == 4
+
+
+@pytest.fixture
+def conflicting(client, tmp_path) -> Path:
+    """A folder named after a patient: one file conflicts with the store, one is not DICOM, two are new."""
+    folder = tmp_path / "Sentinel^Patient"
+    write_study(folder, series=1, instances=3)
+    (folder / "Sentinel.txt").write_text("no image")
+    client.store(write_study(tmp_path / "before", series=1, instances=1))
+    changed = instance(STUDY, 1, 1, comment="changed")
+    changed.save_as(min(folder.glob("*-1-1")), enforce_file_format=True)
+    return folder
+
+
+def test_what_was_not_stored_fails_the_task_and_the_rest_is_stored_and_reported(client, conflicting, tmp_path, capsys):
+    report = tmp_path / "report.jsonl"
+    with pytest.raises(StoreRefusedError, match="1 of 4 sources were not stored") as refused:
+        store_files(str(conflicting), report_uri=str(report))
+    assert f"{STUDY}.1.1" in str(refused.value)
+    assert len(list(client.search_instances(study=STUDY))) == 3
+    assert len(report.read_text().splitlines()) == 4
+    logged = capsys.readouterr().out
+    assert "conflict" in logged
+    for text in (str(refused.value), logged):
+        assert "Sentinel" not in text
+        assert "sentinel" not in text
+
+
+@pytest.mark.parametrize("arguments", [{"max_failures": 1}, {"on_conflict": "keep"}, {"max_failures": "1"}])
+def test_a_conflict_may_be_tolerated(conflicting, arguments):
+    result = store_files(str(conflicting), **arguments)
+    assert (result["created"], result["conflict"], result["skipped"]) == (2, 1, 1)
+
+
+def test_xcom_has_no_more_than_a_hundred_studies(store, tmp_path):
+    for number in range(103):
+        write_study(tmp_path / str(number), f"{STUDY}.{number}", series=1, instances=1)
+    result = store_files(str(tmp_path))
+    assert (len(result["studies"]), result["study_count"], result["created"]) == (100, 103, 103)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"source": "/nowhere/Sentinel^Patient"}, "does not exist|not there|no such"),
+        ({"source": []}, "no source"),
+        ({"source": ""}, "accepted"),
+        ({"source": None}, "accepted"),
+        ({"on_conflict": "overwrite"}, "'fail', 'keep'"),
+        ({"verify": "maybe"}, "'response', 'exists', 'bytes'"),
+        ({"storage_class": "COLD"}, "STANDARD"),
+        ({"max_failures": -1}, "whole number"),
+        ({"shard": (2, 2)}, "shard"),
+        ({"shard": "0/2"}, "shard"),
+        ({"workers": 0}, "workers"),
+        ({"batch_bytes": 0}, "batch_bytes"),
+        ({"report_uri": "report.jsonl"}, "absolute path"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_sent(store, tmp_path, arguments, words):
+    write_study(tmp_path / "in")
+    with pytest.raises(ConfigurationError, match=words) as refused:
+        store_files(**{"source": str(tmp_path / "in"), **arguments})
+    assert "Sentinel" not in str(refused.value)
+    assert store.requests() == []
+
+
+def test_an_empty_folder_and_a_pattern_that_matches_nothing_are_refused(store, tmp_path, bucket):
+    (tmp_path / "empty").mkdir()
+    for source in (tmp_path / "empty", tmp_path / "*.dcm", f"gs://{bucket}/none/**"):
+        with pytest.raises(ConfigurationError, match="matches no file"):
+            store_files(source)
+    assert store.requests() == []
+
+
+def test_a_server_that_is_away_fails_the_task_and_the_error_says_so(set_connection, tmp_path):
+    write_study(tmp_path / "in", series=1, instances=1)
+    set_connection(host="http://127.0.0.1:9/dicom-web")
+    with pytest.raises(TransportError, match="gave up after"):
+        store_files(str(tmp_path / "in"))
