@@ -20,6 +20,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NOT_IN_URLS = re.compile(r"[\s\x00-\x1f\x7f\\]")
 # What may stand in a path as it is (RFC 3986 pchar); "%" because parts of a server's own URLs come encoded.
 _PATH_SAFE = "/:@!$&'()*+,;=~%"
+# Legal in a query as they are, and meant as signs: a list of fields, wildcards. Orthanc 1.10 does not decode them.
+_QUERY_SAFE = "*,?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class BaseUrl:
                 raise ConfigurationError("a path must not hold a query, a fragment, a backslash or control characters")
         if "//" in unquote(path) or {".", ".."} & set(unquote(path).split("/")):
             raise ConfigurationError("a path must not have an empty segment, '.' or '..'")
-        encoded = "&".join(part for part in (own, urlencode(list(query), quote_via=quote)) if part)
+        encoded = "&".join(part for part in (own, urlencode(list(query), safe=_QUERY_SAFE, quote_via=quote)) if part)
         path = quote(path.lstrip("/"), safe=_PATH_SAFE)
         slash = "/" if path or not urlsplit(start).path else ""
         return f"{start}{slash}{path}" + (f"?{encoded}" if encoded else "")

@@ -174,7 +174,7 @@ def test_paths_and_queries_arrive_as_they_were_meant():
         client.send("GET", "")
         client.send("GET", "studies/1.2/bulkdata/7FE00010/", query=[("x", "")])
     assert [request.line for request in server.received] == [
-        "GET /base/studies?PatientName=D%C3%96E%5EJ%2A&includefield=all&a=b%26c%3Dd%2F%20e~",
+        "GET /base/studies?PatientName=D%C3%96E%5EJ*&includefield=all&a=b%26c%3Dd%2F%20e~",
         "POST /base/v1/projects/p/datasets/%C3%A4%20b/dicomStores/S:import",
         "GET /base",
         "GET /base/studies/1.2/bulkdata/7FE00010/?x=",
