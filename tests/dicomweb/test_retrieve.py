@@ -1,0 +1,224 @@
+"""A retrieval gives files that are byte for byte what is stored, all of them or none, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_dicomweb.dicomweb.auth import Basic, Bearer
+from airflow_dicomweb.dicomweb.client import DicomWebClient
+from airflow_dicomweb.dicomweb.multipart import Body, Part
+from airflow_dicomweb.dicomweb.resources import InstancePath
+from airflow_dicomweb.dicomweb.retries import RetryPolicy
+from airflow_dicomweb.emulator import Emulator
+from airflow_dicomweb.errors import ConfigurationError, NotFoundError, ProtocolError, TransportError
+from airflow_dicomweb.healthcare.client import HealthcareClient
+from tests.dicomweb.instances import PYDICOM_FILES, part10, series_of
+from tests.dicomweb.scripted import NOTHING, QUICK, STUDY, Reporting, answer, found, instance, sop, storing
+from tests.servers.faulty import Fault
+from tests.servers.orthanc import Orthanc
+
+SERIES = f"{STUDY}.1"
+
+
+def content(number: int) -> bytes:
+    return part10(StudyInstanceUID=STUDY, SeriesInstanceUID=SERIES, SOPInstanceUID=sop(number))
+
+
+def multipart(*contents: bytes, **more: Any) -> Fault:
+    body = Body(
+        [Part("application/dicom", len(each), lambda each=each: [each]) for each in contents], "application/dicom"
+    )  # type: ignore[misc]
+    return answer(b"".join(body), content_type=body.content_type, **more)
+
+
+def left(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.fixture(params=["emulator", "orthanc"])
+def server(request: pytest.FixtureRequest) -> Iterator[DicomWebClient]:
+    """A client of each server, empty."""
+    if request.param == "emulator":
+        emulator: Emulator = request.getfixturevalue("dicomweb_emulator")
+        client: DicomWebClient = HealthcareClient(
+            emulator.dicom_store, base_url=emulator.base_url, credentials=Bearer("any")
+        )
+    else:
+        orthanc: Orthanc = request.getfixturevalue("empty_orthanc")
+        client = DicomWebClient(orthanc.dicomweb_url, credentials=Basic(orthanc.user, orthanc.password))
+    with client:
+        yield client
+
+
+def test_study_series_and_instance_come_back_as_they_were_stored(server: DicomWebClient, tmp_path: Path) -> None:
+    first = series_of(tmp_path / "in" / "a", 5)
+    second = series_of(tmp_path / "in" / "b", 2, SeriesInstanceUID=f"{STUDY}.2", StudyInstanceUID=STUDY, study="1.9")
+    assert server.store(tmp_path / "in").created == 7
+    study = server.retrieve(STUDY, destination=tmp_path / "study")
+    assert sorted(Path(file).read_bytes() for file in study) == sorted(path.read_bytes() for path in first + second)
+    assert all(file.size == file.path.stat().st_size for file in study)
+    assert sorted(left(tmp_path / "study")) == sorted(file.path for file in study)
+    series = server.retrieve(STUDY, SERIES, destination=str(tmp_path / "series"))
+    assert [file.instance for file in series] == [InstancePath(STUDY, SERIES, sop(number)) for number in range(5)]
+    (one,) = server.retrieve(STUDY, SERIES, sop(3), destination=tmp_path / "one")
+    assert one.path == tmp_path / "one" / STUDY / SERIES / f"{sop(3)}.dcm"
+    assert one.path.read_bytes() == first[3].read_bytes()
+
+
+def test_what_is_not_there_is_an_error_and_leaves_nothing(server: DicomWebClient, tmp_path: Path) -> None:
+    series_of(tmp_path / "in", 1)
+    server.store(tmp_path / "in")
+    for uids in [("1.9",), (STUDY, "1.9"), (STUDY, SERIES, "1.9")]:
+        with pytest.raises(NotFoundError):
+            server.retrieve(*uids, destination=tmp_path / "out")
+        with pytest.raises(NotFoundError):
+            server.retrieve_metadata(*uids)
+    assert left(tmp_path / "out") == []
+
+
+def test_metadata_has_the_attributes_of_each_instance(server: DicomWebClient, tmp_path: Path) -> None:
+    series_of(tmp_path, 3, PatientName="Doe^Jane")
+    server.store(tmp_path)
+    assert len(server.retrieve_metadata(STUDY)) == 3
+    (data_set,) = server.retrieve_metadata(STUDY, SERIES, sop(2))
+    assert data_set["00080018"]["Value"] == [sop(2)]
+    assert data_set["00100010"]["Value"] == [{"Alphabetic": "Doe^Jane"}]
+
+
+@pytest.mark.parametrize(("media_type", "magic"), [("image/png", b"\x89PNG"), ("image/jpeg", b"\xff\xd8\xff")])
+def test_an_image_is_rendered(server: DicomWebClient, media_type: str, magic: bytes) -> None:
+    (outcome,) = server.store(PYDICOM_FILES / "CT_small.dcm").outcomes
+    path = outcome.path
+    assert path is not None
+    assert server.retrieve_rendered(path.study, path.series, path.instance, media_type=media_type).startswith(magic)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("..",), ("",), ("1." * 33,), ("1.2", ".."), ("1.2", "1.2", "a"), ("1.2", None, "1.2.3"), (None,), (1,)],
+)
+def test_a_bad_uid_is_refused_before_anything_is_sent(tmp_path: Path, arguments: tuple[Any, ...]) -> None:
+    with storing() as (client, server):
+        with pytest.raises(ConfigurationError):
+            client.retrieve(*arguments, destination=tmp_path / "out")
+        with pytest.raises(ConfigurationError):
+            client.retrieve_metadata(*arguments)
+        assert server.received == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_request_asks_for_what_is_stored_in_the_form_that_the_server_has(tmp_path: Path) -> None:
+    with storing(found(0), multipart(content(0)), instance(content(0))) as (client, server):
+        client.retrieve(STUDY, destination=tmp_path)
+        client.retrieve(STUDY, SERIES, sop(0), destination=tmp_path)
+    accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+    for request in server.received[1:]:
+        assert request.header("accept") == [accept]
+        assert request.header("accept-encoding") == ["identity"]
+    with storing(multipart(content(0)), client=Reporting) as (client, server):
+        client.retrieve(STUDY, SERIES, sop(0), destination=tmp_path)
+    assert server.received[0].header("accept") == ["application/dicom; transfer-syntax=*"]
+
+
+def test_a_cut_answer_is_asked_for_again_as_a_whole_and_nothing_of_it_is_left(tmp_path: Path) -> None:
+    contents = [content(number) for number in range(3)]
+    whole = multipart(*contents)
+    script = [
+        found(0, 1, 2),
+        Fault(whole.status, whole.headers, whole.body, cut=len(whole.body) - 100),
+        Fault(whole.status, whole.headers, whole.body[:-100], then="close"),  # complete, by its Content-Length
+        whole,
+    ]
+    with storing(*script, policy=QUICK) as (client, server):
+        files = client.retrieve(STUDY, destination=tmp_path)
+    assert [Path(file).read_bytes() for file in files] == contents
+    assert sorted(left(tmp_path)) == sorted(file.path for file in files)
+    assert len(server.received) == 4
+
+
+@pytest.mark.parametrize("declared", [-1, None])
+def test_an_answer_that_is_always_cut_is_an_error_and_leaves_nothing(tmp_path: Path, declared: int | None) -> None:
+    whole = multipart(content(0), content(1))
+    cut = Fault(whole.status, whole.headers, whole.body[: len(whole.body) - 30], declared=declared, then="close")
+    with storing(found(0, 1), *[cut] * 3, policy=QUICK) as (client, server), pytest.raises(TransportError):
+        client.retrieve(STUDY, destination=tmp_path)
+    assert len(server.received) == 4
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "finding"),
+    [
+        ([found(0, 1), multipart(content(0))], "1 instances are missing"),
+        ([found(0), multipart(content(0), content(1)), found(0)], "1 are not named"),
+        ([found(0), multipart(part10())], "was asked for"),
+        ([found(0), multipart(content(0), content(0))], "twice"),
+        ([found(0), answer(b"<html>", content_type="text/html")], "text/html"),
+        ([found(0), answer(b"--x--", content_type="multipart/related; boundary=x")], "1 instances are missing"),
+    ],
+)
+def test_an_answer_that_is_not_what_was_asked_for_is_an_error_and_leaves_nothing(
+    tmp_path: Path, script: list[Fault], finding: str
+) -> None:
+    with storing(*script, policy=QUICK) as (client, server), pytest.raises(ProtocolError, match=finding):
+        client.retrieve(STUDY, destination=tmp_path)
+    assert len(server.received) == len(script)
+    assert left(tmp_path) == []
+
+
+def test_an_instance_that_arrives_meanwhile_is_taken_when_a_second_search_names_it(tmp_path: Path) -> None:
+    with storing(found(0), multipart(content(0), content(1)), found(0, 1)) as (client, _):
+        assert len(client.retrieve(STUDY, destination=tmp_path)) == 2
+
+
+def test_a_wrong_part_length_is_an_error(tmp_path: Path) -> None:
+    one = content(0)
+    head = f"--x\r\nContent-Type: application/dicom\r\nContent-Length: {len(one) + 1}\r\n\r\n".encode()
+    lying = answer(head + one + b"\r\n--x--", content_type="multipart/related; boundary=x")
+    with storing(found(0), lying) as (client, _), pytest.raises(ProtocolError, match="declares"):
+        client.retrieve(STUDY, destination=tmp_path)
+    assert left(tmp_path) == []
+
+
+def test_the_emulator_s_faults_are_survived(dicomweb_emulator: Emulator, tmp_path: Path) -> None:
+    series_of(tmp_path / "in", 4)
+    policy = RetryPolicy(attempts=5, first_wait=0.01, longest_wait=0.05)
+    with HealthcareClient(
+        dicomweb_emulator.dicom_store,
+        base_url=dicomweb_emulator.base_url,
+        credentials=Bearer("any"),
+        retry_policy=policy,
+    ) as client:
+        dicomweb_emulator.faults(
+            {"method": "POST", "match": "/studies$", "status": 503, "times": 1},
+            {"method": "POST", "match": "/studies$", "drop": "after", "times": 1},
+        )
+        result = client.store(tmp_path / "in")
+        assert result.created == 4
+        dicomweb_emulator.faults(
+            {"method": "GET", "match": f"/studies/{STUDY}$", "cut": 300, "times": 2},
+            {
+                "method": "GET",
+                "match": f"/studies/{STUDY}$",
+                "status": 429,
+                "headers": {"Retry-After": "0"},
+                "times": 1,
+            },
+        )
+        assert len(client.retrieve(STUDY, destination=tmp_path / "out")) == 4
+    assert [fault["fired"] for fault in dicomweb_emulator.faults()] == [1, 1, 2, 1]
+    assert len(left(tmp_path / "out")) == 4
+
+
+def test_an_empty_metadata_answer_of_another_kind_is_an_error() -> None:
+    with storing(answer(json.dumps({}).encode())) as (client, _), pytest.raises(ProtocolError):
+        client.retrieve_metadata(STUDY)
+    with storing(NOTHING) as (client, _), pytest.raises(ProtocolError):
+        client.retrieve_metadata(STUDY)
+    with storing(answer(b"x", content_type="image/jpeg")) as (client, _), pytest.raises(ProtocolError):
+        client.retrieve_rendered(STUDY, SERIES, sop(0))

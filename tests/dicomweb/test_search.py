@@ -1,0 +1,171 @@
+"""Searches find what is stored, on three levels and page by page, on servers of different habits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_dicomweb.dicomweb.auth import Basic, Bearer
+from airflow_dicomweb.dicomweb.client import DicomWebClient
+from airflow_dicomweb.emulator import Emulator
+from airflow_dicomweb.errors import ConfigurationError, ProtocolError, ResponseError
+from airflow_dicomweb.healthcare.client import HealthcareClient
+from tests.dicomweb.instances import series_of
+from tests.dicomweb.scripted import NOTHING, answer, found, storing
+from tests.servers.faulty import Fault
+from tests.servers.orthanc import Orthanc
+
+
+@pytest.fixture(params=["emulator", "orthanc"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DicomWebClient]:
+    """A client of each server, with two studies: a CT with 7 instances in two series, and an MR with 2."""
+    if request.param == "emulator":
+        emulator: Emulator = request.getfixturevalue("dicomweb_emulator")
+        client: DicomWebClient = HealthcareClient(
+            emulator.dicom_store, base_url=emulator.base_url, credentials=Bearer("any")
+        )
+    else:
+        orthanc: Orthanc = request.getfixturevalue("empty_orthanc")
+        client = DicomWebClient(orthanc.dicomweb_url, credentials=Basic(orthanc.user, orthanc.password))
+    common = {"PatientName": "Zhang^Sally", "PatientID": "P1", "StudyDate": "20240105", "StudyDescription": "Head"}
+    series_of(tmp_path / "1", 5, study="1.1", Modality="CT", **common)
+    series_of(tmp_path / "2", 2, study="1.3", Modality="CT", **common, StudyInstanceUID="1.1")
+    series_of(
+        tmp_path / "3", 2, study="1.2", Modality="MR", PatientName="Doe^John", PatientID="P2", StudyDate="20240210"
+    )
+    with client:
+        assert client.store(tmp_path).created == 9
+        yield client
+
+
+def studies(client: DicomWebClient, filters: dict[str, Any] | None = None, **options: Any) -> list[str]:
+    return sorted(found["StudyInstanceUID"] for found in client.search_studies(filters, **options))
+
+
+def test_studies_are_found_by_what_they_are(server: DicomWebClient) -> None:
+    assert studies(server) == ["1.1", "1.2"]
+    assert studies(server, {"PatientID": "P1"}) == ["1.1"]
+    assert studies(server, {"00100020": "P2"}) == ["1.2"]
+    assert studies(server, {"StudyDate": "20240101-20240131"}) == ["1.1"]
+    assert studies(server, {"StudyDate": "20240201-"}) == ["1.2"]
+    assert studies(server, {"StudyInstanceUID": "1.2"}) == ["1.2"]
+    assert studies(server, {"PatientID": "nobody"}) == []
+
+
+def test_results_are_plain_dictionaries_by_keyword_or_dicom_json(server: DicomWebClient) -> None:
+    (study,) = server.search_studies({"PatientID": "P1"}, include_fields=["StudyDescription"])
+    assert (study["PatientName"], study["StudyDate"], study["StudyDescription"]) == ("Zhang^Sally", "20240105", "Head")
+    (raw,) = server.search_studies({"PatientID": "P1"}, raw=True)
+    assert raw["0020000D"]["Value"] == ["1.1"]
+
+
+def test_several_fields_and_a_wildcard_arrive(server: DicomWebClient) -> None:
+    fields = ["StudyDescription", "PatientBirthDate", "00080061"]
+    (study,) = server.search_studies({"PatientID": "P1"}, include_fields=fields)
+    assert study["StudyDescription"] == "Head"
+    if not isinstance(server, HealthcareClient):  # which matches single values only
+        assert studies(server, {"PatientID": "P*"}) == ["1.1", "1.2"]
+        assert studies(server, {"PatientID": "?2"}) == ["1.2"]
+
+
+def test_series_and_instances_are_found_everywhere_and_below(server: DicomWebClient) -> None:
+    assert len(list(server.search_series())) == 3
+    assert {found["SeriesInstanceUID"] for found in server.search_series(study="1.1")} == {"1.1.1", "1.3.1"}
+    assert {found["StudyInstanceUID"] for found in server.search_series({"Modality": "MR"})} == {"1.2"}
+    assert len(list(server.search_instances())) == 9
+    assert len(list(server.search_instances(study="1.1"))) == 7
+    assert len(list(server.search_instances(study="1.1", series="1.3.1"))) == 2
+    (one,) = server.search_instances({"SOPInstanceUID": "1.2.1.1"}, study="1.2")
+    assert one["SOPInstanceUID"] == "1.2.1.1"
+    assert list(server.search_instances(study="1.9")) == []
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 3, 9, 10])
+def test_pages_add_up_to_everything_once(server: DicomWebClient, page_size: int) -> None:
+    everything = [found["SOPInstanceUID"] for found in server.search_instances(page_size=page_size)]
+    assert (len(everything), len(set(everything))) == (9, 9)
+    assert len(list(server.search_instances(limit=4, page_size=page_size))) == 4
+    assert len(list(server.search_instances(offset=7, page_size=page_size))) == 2
+
+
+def test_fuzzy_matching_is_asked_for(dicomweb_emulator: Emulator, tmp_path: Path) -> None:
+    series_of(tmp_path, 1, PatientName="Zhang^Sally")
+    with HealthcareClient(
+        dicomweb_emulator.dicom_store, base_url=dicomweb_emulator.base_url, credentials=Bearer("any")
+    ) as client:
+        client.store(tmp_path)
+        assert studies(client, {"PatientName": "sal"}, fuzzy_matching=True) == ["1.2.840.1"]
+        assert studies(client, {"PatientName": "sal"}) == []
+
+
+def test_a_query_is_encoded_and_says_only_what_was_asked() -> None:
+    with storing(NOTHING) as (client, server):
+        filters = {"PatientName": "Müller & Söhne+?=", "StudyDate": "20260101-"}
+        assert (
+            list(client.search_studies(filters, include_fields=["StudyDescription", "00080061"], limit=7, offset=3))
+            == []
+        )
+    (request,) = server.received
+    assert request.line == (
+        "GET /dicom-web/studies?PatientName=M%C3%BCller%20%26%20S%C3%B6hne%2B?%3D&StudyDate=20260101-"
+        "&includefield=StudyDescription,00080061&limit=7&offset=3"
+    )
+    assert request.header("accept") == ["application/dicom+json"]
+
+
+@pytest.mark.parametrize("empty", [NOTHING, answer([]), Fault(body=b""), Fault(body=b"  ")])
+def test_nothing_found_has_several_forms(empty: Fault) -> None:
+    with storing(empty) as (client, _):
+        assert list(client.search_studies()) == []
+
+
+@pytest.mark.parametrize("body", [b"{}", b"<html>", b'["x"]', b"[{]"])
+def test_an_answer_that_is_no_list_of_data_sets_is_an_error(body: bytes) -> None:
+    with storing(answer(body)) as (client, _), pytest.raises(ProtocolError):
+        list(client.search_studies())
+
+
+def test_a_server_that_says_it_has_more_is_asked_on() -> None:
+    page = found(1, 2)
+    warned = Fault(
+        200,
+        (*page.headers, ("Warning", '299 server: "There are 1 additional results that can be requested"')),
+        page.body,
+    )
+    with storing(warned, found(3)) as (client, server):
+        assert len(list(client.search_instances(page_size=10))) == 3
+    assert server.received[1].line.endswith("limit=10&offset=2")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"study": ".."},
+        {"study": "1.2", "series": "x"},
+        {"series": "1.2"},
+        {"filters": {"Studydate": "20260101"}},
+        {"filters": {"StudyDate": "2026-01-01"}},
+        {"filters": {"Modality": ["CT", "MR"]}},
+        {"filters": {"SOPInstanceUID": "1.2.x"}},
+        {"include_fields": ["Nonsense"]},
+        {"limit": -1},
+        {"limit": "10"},
+        {"offset": -1},
+        {"page_size": 0},
+    ],
+)
+def test_bad_arguments_are_refused_at_the_call(arguments: dict[str, Any]) -> None:
+    with storing() as (client, server):
+        with pytest.raises(ConfigurationError):
+            client.search_instances(**arguments)
+        assert server.received == []
+
+
+def test_a_refusal_does_not_repeat_what_was_asked_for() -> None:
+    refusal = answer({"error": {"message": "bad value Doe^Jane"}}, 400, "application/json")
+    with storing(refusal) as (client, _), pytest.raises(ResponseError) as error:
+        list(client.search_studies({"PatientName": "Doe^Jane"}))
+    assert "Doe" not in str(error.value)
