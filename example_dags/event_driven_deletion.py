@@ -13,11 +13,11 @@ A manual run takes the same list in the Param `studies`. A run with neither fail
 2. `take_stock` counts what the store has of each.
 3. `approve` asks a person, if the Param `require_approval` says so: the run waits under *Required Actions*. Whoever
    rejects ends the run there, with nothing deleted.
-4. `delete_study`, one for each study that is there. Right before the request **the instances are counted once more**: if
-   they are not as many as expected (by the event, or else by `take_stock`), nothing of that study is deleted. The task
-   waits in the triggerer.
-5. `prove_gone` searches each study twice, and **fails when something is left or when a study was not there**: a UID that
-   nobody has is more often a mistake than a coincidence.
+4. `delete_study`, one for each study. Right before the request **the instances are counted once more**: if they are not
+   as many as expected (by the event, or else by `take_stock`), or if there are none, the task fails and nothing of that
+   study is deleted. It waits in the triggerer.
+5. `prove_gone` searches each study until two searches in a row find nothing, and **fails when something is left or when a
+   study was not there**: a UID that nobody has is more often a mistake than a coincidence.
 
 A study that fails does not stop the others.
 
@@ -30,7 +30,6 @@ failed tasks to try again; a deletion that is still running is taken up again, n
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -93,18 +92,13 @@ PARAMS = {
 @task
 def read_request(params: dict[str, Any], triggering_asset_events: Any) -> list[dict[str, Any]]:
     """Collect the studies of the events or of the Param: each once, with the expected number or None."""
-    from airflow_dicomweb.dicomweb.uids import check_uid
+    from airflow_dicomweb.dicomweb.inventory import requested_studies
 
-    extras = [event.extra for event in triggering_asset_events.get(STUDIES_TO_DELETE, [])]
-    # An asset watcher wraps what its trigger said.
-    named = [entry for extra in extras for entry in extra.get("payload", extra).get("studies", [])]
-    studies: dict[str, int | None] = {}
-    for entry in named or params["studies"]:
-        asked = entry if isinstance(entry, Mapping) else {"study": entry}
-        study, expected = check_uid(asked.get("study"), "a study to delete"), asked.get("instances")
-        if expected is not None and studies.get(study, expected) != expected:
-            raise ConfigurationError(f"different numbers of instances are expected of study {study}: only one can be")
-        studies[study] = expected or studies.get(study)
+    lists = []
+    for event in triggering_asset_events.get(STUDIES_TO_DELETE, []):
+        said = event.extra.get("payload", event.extra)  # an asset watcher wraps what its trigger said
+        lists.append(said.get("studies", []) if isinstance(said, dict) else said)
+    studies = requested_studies(*lists) or requested_studies(params["studies"])
     if not studies:
         raise ConfigurationError("no study to delete: neither an asset event nor the Param 'studies' names one")
     if len(studies) > params["max_studies"]:
@@ -114,17 +108,21 @@ def read_request(params: dict[str, Any], triggering_asset_events: Any) -> list[d
 
 @task
 def take_stock(request: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Count what is there; what is not there is not asked to be deleted, and fails the run in the end."""
+    """Count what is there. What nobody expected is what was counted, so that an approval holds for just that."""
     from airflow_dicomweb.dicomweb.inventory import find_instances
 
-    found = []
+    stock = []
     with DicomWebHook(CONNECTION).get_conn() as client:
-        for entry in request:
-            instances = sum(1 for _ in find_instances(client, [entry["study"]]))
-            log.info("Study %s: %d instances, expected %s", entry["study"], instances, entry["instances"] or "any")
-            if instances:
-                found.append({"study": entry["study"], "expected": entry["instances"] or instances})
-    return found
+        for study, expected in ((entry["study"], entry["instances"]) for entry in request):
+            found = sum(1 for _ in find_instances(client, [study]))
+            log.info("Study %s: %d instances, expected %s", study, found, expected or "any number")
+            stock.append({"study": study, "found": found, "expected": expected or found or None})
+    return stock
+
+
+def to_delete(entry: dict[str, Any]) -> dict[str, Any]:
+    """Give the arguments of the operator for one study."""
+    return {"study": entry["study"], "expected": entry["expected"]}
 
 
 @task.branch
@@ -134,19 +132,16 @@ def ask_first(params: dict[str, Any]) -> str:
 
 
 @task(trigger_rule="all_done_min_one_success")
-def prove_gone(
-    request: list[dict[str, Any]], stock: list[dict[str, Any]], params: dict[str, Any], ti: Any
-) -> dict[str, Any]:
+def prove_gone(stock: list[dict[str, Any]], params: dict[str, Any], ti: Any) -> dict[str, Any]:
     """Search every study twice."""
     from airflow_dicomweb.dicomweb.inventory import instances_left
 
-    there = {entry["study"] for entry in stock}
     report: dict[str, Any] = {"deleted": 0, "not_there": [], "still_there": []}
     with DicomWebHook(CONNECTION).get_conn() as client:
-        for study in (entry["study"] for entry in request):
+        for study, found in ((entry["study"], entry["found"]) for entry in stock):
             if instances_left(client, study, look_interval=params["look_interval"]):
                 report["still_there"].append(study)
-            elif study in there:
+            elif found:
                 report["deleted"] += 1
             else:
                 report["not_there"].append(study)
@@ -154,7 +149,7 @@ def prove_gone(
     if report["not_there"] or report["still_there"]:
         ti.xcom_push("return_value", report)  # a task that fails returns nothing, and the list matters most then
         raise AirflowFailException(
-            f"of {len(request)} studies {report['deleted']} are deleted, "
+            f"of {len(stock)} studies {report['deleted']} are deleted, "
             f"{len(report['not_there'])} were not there, {len(report['still_there'])} are still there"
         )
     return report
@@ -179,13 +174,12 @@ with DAG(
         ),
     },
 ) as dag:
-    request = read_request()
-    stock = take_stock(request)
+    stock = take_stock(read_request())
     approve = ApprovalOperator(
         task_id="approve",
         subject="Delete {{ ti.xcom_pull(task_ids='take_stock') | length }} studies?",
         body="{% for entry in ti.xcom_pull(task_ids='take_stock') %}"
-        "* `{{ entry.study }}`: {{ entry.expected }} instances\n"
+        "* `{{ entry.study }}`: {{ entry.found }} instances, {{ entry.expected or 'any number' }} expected\n"
         "{% endfor %}",
         ignore_downstream_trigger_rules=True,  # or prove_gone would prove that nothing was deleted
     )
@@ -195,6 +189,6 @@ with DAG(
         deferrable=True,
         trigger_rule="none_failed_min_one_success",
         max_active_tis_per_dagrun=4,
-    ).expand_kwargs(stock)
+    ).expand_kwargs(stock.map(to_delete))
     stock >> ask_first() >> [approve, delete_study]
-    approve >> delete_study >> prove_gone(request, stock)
+    approve >> delete_study >> prove_gone(stock)

@@ -1,5 +1,7 @@
 """What a store holds, found out by searching: the studies of a query, the instances of a study, what is left of one.
 
+And what somebody asks for: a list of studies.
+
 Results of searches carry patients' attributes; only UIDs leave this module.
 
 Source: DICOM PS3.18 section 10.6 (search transaction).
@@ -13,7 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any, Protocol
 
 from airflow_dicomweb.dicomweb.resources import InstancePath
-from airflow_dicomweb.errors import NotFoundError
+from airflow_dicomweb.dicomweb.uids import check_uid
+from airflow_dicomweb.errors import ConfigurationError, NotFoundError
 
 # The Healthcare API refuses them in a search for studies.
 _SERIES_ATTRIBUTES = {"Modality", "00080060"}
@@ -45,6 +48,36 @@ class Store(Protocol):
     ) -> Sequence[os.PathLike[str]]:
         """Write instances to files."""
         ...
+
+
+def requested_studies(*lists: object) -> dict[str, int | None]:
+    """Read what somebody asks for, such as studies to delete.
+
+    :param lists: Lists of Study Instance UIDs, or of ``{"study": UID, "instances": n}`` with the number of instances
+        that is expected of the study. A mixture is fine, and so is a study that is named more than once.
+    :return: Each study once, in the order of the lists, with the number expected or None.
+    :raises ConfigurationError: If it is anything else, or if two numbers are expected of one study.
+    """
+    studies: dict[str, int | None] = {}
+    for entries in lists:
+        if not isinstance(entries, list | tuple):
+            raise ConfigurationError('studies must be a list of UIDs, or of {"study": UID, "instances": n}')
+        for study, expected in map(_requested_study, entries):
+            known = studies.get(study)
+            if None not in (expected, known) and expected != known:
+                raise ConfigurationError(f"different numbers of instances are expected of study {study}")
+            studies[study] = known if expected is None else expected
+    return studies
+
+
+def _requested_study(entry: object) -> tuple[str, int | None]:
+    asked = entry if isinstance(entry, Mapping) else {"study": entry}
+    study, expected = check_uid(asked.get("study"), "a requested study"), asked.get("instances")
+    if unknown := set(asked) - {"study", "instances"}:
+        raise ConfigurationError(f"a requested study has study and instances, not {', '.join(map(repr, unknown))}")
+    if expected is not None and (not isinstance(expected, int) or isinstance(expected, bool) or expected < 1):
+        raise ConfigurationError(f"the number of instances expected of study {study} must be 1 or more")
+    return study, expected
 
 
 def find_studies(store: Store, filters: Mapping[str, Any]) -> frozenset[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,17 @@ class Run:
 def load(dag_id: str) -> Any:
     """Read the DAG file anew, so that no test sees another one's changes."""
     return importlib.reload(importlib.import_module(f"example_dags.{dag_id}")).dag
+
+
+def meanwhile(dag: Any, task_id: str, happens: Callable[[], None]) -> None:
+    """Let something happen after a task, before its successors."""
+    from airflow.providers.standard.operators.python import PythonOperator
+
+    task = dag.get_task(task_id)
+    successors = list(task.downstream_list)
+    with dag:
+        meanwhile = PythonOperator(task_id="meanwhile", python_callable=happens)
+    task >> meanwhile >> successors
 
 
 def run(dag: Any, conf: Mapping[str, Any], *, without: str | None = None) -> Run:

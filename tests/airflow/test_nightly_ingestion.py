@@ -177,7 +177,7 @@ def test_what_arrives_after_the_listing_belongs_to_the_next_night(night: Night, 
 
     night.fill(IN_BUCKET[:2], IN_FOLDER[:2])
     dag = load("nightly_ingestion")
-    meanwhile(dag, "choose_sources", arrive)
+    meanwhile(dag, "take_listing", arrive)
     ended = night.run(dag)
     assert ended.state == "success"
     assert counts(ended.results["prove_complete"]) == {"files": 4, "distinct": 4, "stored": 4}

@@ -52,9 +52,7 @@ def export(bucket: str, tmp_path: Path) -> Export:
 
 
 def exported(files: list[SourceFile]) -> dict[str, str]:
-    return {
-        "{}/{}/{}.dcm".format(*file.identity): hashlib.sha256(file.path.read_bytes()).hexdigest() for file in files
-    }
+    return {"{}/{}/{}.dcm".format(*file.identity): hashlib.sha256(file.path.read_bytes()).hexdigest() for file in files}
 
 
 def test_the_selected_studies_are_exported_byte_for_byte_to_a_prefix_of_the_run(

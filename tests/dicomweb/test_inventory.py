@@ -1,12 +1,16 @@
-"""What a store holds, compared with a copy of it."""
+"""What a store holds, compared with a copy of it, and what somebody asks for."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_dicomweb.dicomweb.inventory import missing_and_unexpected
+from airflow_dicomweb.dicomweb.inventory import missing_and_unexpected, requested_studies
 from airflow_dicomweb.dicomweb.resources import InstancePath
+from airflow_dicomweb.errors import ConfigurationError
 
 INSTANCES = [InstancePath("1", "1.1", f"1.1.{number}") for number in range(1, 7)]
 some_instances = st.sets(st.sampled_from(INSTANCES))
@@ -28,3 +32,32 @@ def test_what_came_or_went_while_the_copy_was_made_may_be_in_it_or_not(
 ) -> None:
     copy = (before & after) | (of_the_moving & (before ^ after))
     assert missing_and_unexpected(copy, before=before, after=after) == ([], [])
+
+
+def test_requested_studies_are_read_once_each_in_their_order_with_the_number_that_anybody_expects() -> None:
+    lists: list[list[Any]] = [["1.3", {"study": "1.2", "instances": 4}], [{"study": "1.3"}, "1.2"], []]
+    assert list(requested_studies(*lists).items()) == [("1.3", None), ("1.2", 4)]
+    assert requested_studies(["1.2"], [{"study": "1.2", "instances": 4}]) == {"1.2": 4}
+    assert requested_studies() == requested_studies([], []) == {}
+
+
+@pytest.mark.parametrize(
+    ("entries", "problem"),
+    [
+        ("1", "must be a list"),  # its characters would be UIDs
+        (None, "must be a list"),
+        ({"study": "1.2"}, "must be a list"),
+        (["1..2"], "not a DICOM UID"),
+        ([".."], "not a DICOM UID"),
+        ([None], "not a DICOM UID"),
+        ([{"instances": 4}], "not a DICOM UID"),
+        ([{"study": "1.2", "instances": 0}], "1 or more"),
+        ([{"study": "1.2", "instances": "4"}], "1 or more"),
+        ([{"study": "1.2", "instances": True}], "1 or more"),
+        ([{"study": "1.2", "instance": 4}], "not 'instance'"),
+        ([{"study": "1.2", "instances": 4}, {"study": "1.2", "instances": 5}], "different numbers"),
+    ],
+)
+def test_a_request_that_cannot_be_meant_is_an_error(entries: object, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        requested_studies(entries)
