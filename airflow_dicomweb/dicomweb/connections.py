@@ -242,10 +242,10 @@ def _failure(chain: list[BaseException], connect_timeout: float, request_timeout
     sent = not any(isinstance(link, _NOT_SENT) for link in chain)
     dropped = sent and any(isinstance(link, _DROPPED) for link in chain)
     proxy = "the proxy: " if any(isinstance(link, urllib3.exceptions.ProxyError) for link in chain) else ""
+    timeout = f"no progress for {request_timeout:g} s" if sent else f"no connection within {connect_timeout:g} s"
     for kinds, words in _CAUSES.items():
         if any(isinstance(link, kinds) for link in chain):
-            cause = words.format(connect_timeout=connect_timeout, request_timeout=request_timeout)
-            return Failure(proxy + cause, sent, dropped)
+            return Failure(proxy + words.format(timeout=timeout), sent, dropped)
     named = next((link.strerror for link in reversed(chain) if isinstance(link, OSError) and link.strerror), None)
     return Failure(proxy + (named or type(chain[-1]).__name__), sent, dropped)
 
@@ -267,8 +267,7 @@ _DROPPED = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeErro
 _CAUSES: dict[tuple[type[BaseException], ...], str] = {
     (urllib3.exceptions.NameResolutionError, socket.gaierror): "the host name cannot be resolved",
     (ConnectionRefusedError,): "connection refused",
-    (urllib3.exceptions.ConnectTimeoutError,): "no connection within {connect_timeout:g} s",
-    (urllib3.exceptions.ReadTimeoutError, TimeoutError): "no progress for {request_timeout:g} s",
+    (urllib3.exceptions.ReadTimeoutError, TimeoutError): "{timeout}",
     (http.client.RemoteDisconnected,): "the server closed the connection without an answer",
     (ConnectionResetError,): "connection reset",
     (BrokenPipeError,): "the server closed the connection while the request was sent",

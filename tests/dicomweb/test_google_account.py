@@ -118,6 +118,18 @@ def test_an_impersonation_that_is_refused_names_its_target_and_the_reason(key: P
     assert iam.received[0].line == f"POST /v1/projects/-/serviceAccounts/{TARGET}:generateAccessToken"
 
 
+def test_netrc_does_not_replace_the_token_of_an_impersonation(
+    key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login intruder password intruder\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    body = b'{"accessToken": "impersonated", "expireTime": "2999-01-01T00:00:00Z"}'
+    with faulty(Fault(body=body)) as iam:
+        account = Google(key_path=key, impersonation_chain=TARGET, iam_endpoint=iam.url)
+        assert account.headers() == bearer("impersonated")
+    assert iam.received[0].header("authorization") == ["Bearer tok-1"]
+
+
 def test_the_quota_project_is_named_in_every_request(token_server: TokenServer, key: Path):
     expected = bearer("tok-1") | {"x-goog-user-project": "billing"}
     assert Google(key_path=key, quota_project_id="billing").headers() == expected

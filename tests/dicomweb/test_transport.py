@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from airflow_dicomweb.dicomweb.auth import Anonymous
 from airflow_dicomweb.dicomweb.multipart import Body, Part
@@ -159,6 +160,18 @@ def test_a_refused_connection_is_tried_again(idempotent: bool):
         assert client.send("POST", "dicomStores/S:import", body=b"{}", idempotent=idempotent).status == 200
         assert len(client.credentials.asked) == 3
     assert len(server.received) == 1
+
+
+def test_an_error_that_the_caller_is_handling_says_nothing_about_this_request():
+    # Python hangs it on; "not sent", true of the other request, must not be believed of this one.
+    other = urllib3.exceptions.NewConnectionError(urllib3.connection.HTTPConnection("other"), "refused")
+    with faulty(Fault(drop="reset")) as server, transport(server) as client:
+        try:
+            raise other
+        except urllib3.exceptions.NewConnectionError:
+            with pytest.raises(TransportError, match=r"connection reset; .* it was not sent again"):
+                client.send("POST", "S:import", body=b"{}", idempotent=False)
+        assert len(server.received) == 1
 
 
 def test_a_server_that_nobody_can_reach_is_named_with_the_attempts_and_the_cause():

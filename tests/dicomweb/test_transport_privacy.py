@@ -12,9 +12,9 @@ import pytest
 from airflow_dicomweb.dicomweb.auth import Anonymous, Basic, Bearer, Credentials
 from airflow_dicomweb.dicomweb.retries import RetryPolicy
 from airflow_dicomweb.dicomweb.transport import Transport
-from airflow_dicomweb.errors import DicomWebError, ResponseError, TransportError
+from airflow_dicomweb.errors import DicomWebError, ResponseError
 from airflow_dicomweb.healthcare.gcs import Buckets
-from tests.dicomweb.transports import ONCE, transport
+from tests.dicomweb.transports import transport
 from tests.servers.faulty import Fault, FaultyServer, faulty
 
 PATIENT, PATIENT_ID, SECRET = "SENTINEL^JANE", "4711-0815", "hunter2-secret"
@@ -95,18 +95,6 @@ def test_names_of_objects_are_not_in_the_log(bucket: str, caplog: pytest.LogCapt
         assert [item.size for item in buckets.find(f"gs://{bucket}/incoming/{PATIENT}/**")] == [7]
     assert f"/b/{bucket}/o/... HTTP/1.1" in caplog.text.replace("?...", "")
     assert_told_nothing(caplog.text)
-
-
-def test_an_error_hides_nothing_of_an_error_that_was_handled_before():
-    """What Python chains on belongs to the caller, and decides nothing about this request."""
-    with faulty(Fault(drop="reset")) as server, transport(server, retry_policy=TWICE) as client:
-        try:
-            Transport("http://127.0.0.1:1", credentials=Anonymous(), retry_policy=ONCE).send("GET", "studies")
-        except TransportError:
-            # Not sent, said the first; that must not be believed of the second.
-            with pytest.raises(TransportError, match="may have carried it out"):
-                client.send("POST", "S:import", body=b"{}", idempotent=False)
-    assert len(server.received) == 1
 
 
 def test_the_address_of_the_server_and_the_resource_are_told():

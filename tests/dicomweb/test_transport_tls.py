@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from airflow_dicomweb.dicomweb.auth import Anonymous, Basic
+from airflow_dicomweb.dicomweb.retries import RetryPolicy
 from airflow_dicomweb.dicomweb.transport import Transport
 from airflow_dicomweb.errors import ConfigurationError, ResponseError, TransportError
 from tests.dicomweb.transports import CONTENT, ONCE, transport
@@ -118,6 +119,16 @@ def test_a_server_that_speaks_no_tls_is_not_connected_to():
         ):
             client.send("POST", "S:import", body=b"{}", idempotent=False)
         assert server.received == []
+
+
+def test_a_handshake_that_fails_has_sent_nothing_and_is_tried_again(own: Certificate):
+    context = own.server(clients=own.certificate)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # where a missing client certificate ends the handshake
+    policy = RetryPolicy(attempts=3, first_wait=0.01)
+    with faulty(tls=context) as server, transport(server, verify=own.certificate, retry_policy=policy) as client:
+        with pytest.raises(TransportError, match=r"the TLS connection broke; gave up after 3 attempts"):
+            client.send("POST", "S:import", body=b"{}", idempotent=False)
+        assert (server.connections, server.received) == (3, [])
 
 
 @pytest.mark.parametrize("then", ["linger", "stall"])

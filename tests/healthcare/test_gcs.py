@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -97,6 +98,22 @@ def test_a_file_object_is_uploaded_from_its_beginning(buckets: Buckets, bucket: 
     file.seek(5)
     buckets.upload(bucket, "object", file)
     assert buckets.read(bucket, "object") == b"head and body"
+
+
+def test_a_large_file_is_neither_uploaded_nor_read_through_memory(buckets: Buckets, bucket: str, tmp_path: Path):
+    size = 48 * 2**20
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(size)
+    tracemalloc.start()
+    try:
+        buckets.upload(bucket, "object", tmp_path / "file")
+        (item,) = buckets.find(f"gs://{bucket}/object")
+        with buckets.open(item) as file:
+            assert sum(map(len, iter(lambda: file.read(2**20), b""))) == size
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < size
 
 
 def test_writing_again_replaces_and_the_old_version_cannot_be_read_by_mistake(buckets: Buckets, bucket: str):
