@@ -20,6 +20,7 @@ from airflow_dicomweb.dicomweb.qido import Level, Page, Query, all_pages, search
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath, StudyPath
 from airflow_dicomweb.dicomweb.settling import InstanceIds, ServerHabits, StoreOptions
 from airflow_dicomweb.dicomweb.transport import Transport
+from airflow_dicomweb.dicomweb.uids import is_uid
 from airflow_dicomweb.dicomweb.wado import (
     ACCEPT_STORED,
     ACCEPT_STORED_SINGLE,
@@ -139,23 +140,20 @@ class Exchanges:
             return self._instances(wanted.study)
         except NotFoundError:
             # The study is not there, or the server knows searches for the instances of a series only.
-            found = (text(series, "SeriesInstanceUID") for series in self._found("series", wanted.study))
-            return frozenset(path for uid in found for path in self._instances(wanted.study, uid))
+            found = [text(series, "SeriesInstanceUID") for series in self._found("series", wanted.study)]
+            return frozenset(path for uid in found if is_uid(uid) for path in self._instances(wanted.study, uid))
 
     def _instances(self, study: str, series: str | None = None) -> frozenset[InstancePath]:
         found = self._found("instances", study, series)
-        return frozenset(_identity(study, series or text(each, "SeriesInstanceUID"), each) for each in found)
+        uids = {(series or text(each, "SeriesInstanceUID"), text(each, "SOPInstanceUID")) for each in found}
+        if any(not all(pair) for pair in uids):
+            raise ProtocolError("a search for instances gave one without its SeriesInstanceUID or SOPInstanceUID")
+        # A server may hold what has no usable UID; it is none of the instances that are looked for.
+        return frozenset(InstancePath(study, *pair) for pair in uids if all(map(is_uid, pair)))
 
     def _found(self, level: Level, study: str, series: str | None = None) -> Iterator[DicomJson]:
         path, query = search_path(level, study, series), search_query(None, ["SeriesInstanceUID"])
         return all_pages(partial(self.search, path, query), limit=None)
-
-
-def _identity(study: str, series: str, found: DicomJson) -> InstancePath:
-    instance = text(found, "SOPInstanceUID")
-    if not series or not instance:
-        raise ProtocolError("a search for instances gave one without its SeriesInstanceUID or SOPInstanceUID")
-    return InstancePath(study, series, instance)
 
 
 def _join(prefix: str, path: str) -> str:

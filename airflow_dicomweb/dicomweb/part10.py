@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from airflow_dicomweb.dicomweb.uids import has_leading_zero, is_uid
 from airflow_dicomweb.errors import DicomWebError
 
 _log = logging.getLogger(__name__)
+
+_filters = threading.Lock()
 
 _PREFIX = slice(128, 132)
 _SOP_CLASS, _INSTANCE, _STUDY, _SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
@@ -159,8 +162,9 @@ def _read_elements(
         return passed
 
     wanted: list[int] = [_META_SOP_CLASS, _META_SYNTAX, _SOP_CLASS, _INSTANCE, _STUDY, _SERIES]
-    with warnings.catch_warnings():
-        # About values that are none of our business here; whoever reads the instances gets them.
+    # Warnings about values are for whoever reads the instances. The filters belong to the process, hence the lock:
+    # threads that leave out of turn would leave them changed.
+    with _filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             found = read_dataset(stream, implicit, little_endian, stop_when=stop, specific_tags=[*wanted])

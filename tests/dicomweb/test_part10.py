@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 import zlib
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -156,6 +159,18 @@ def test_a_part_10_file_without_a_readable_data_set_is_said_to_be_one() -> None:
     for tail in (b"\x08\x00\x16\x00SQ\x00\x00\xff\xff\xff\xff" + b"\xff" * 40, b"\x08"):
         with pytest.raises((UnreadableHeader, BadIdentity)):
             header(b"\0" * 128 + b"DICM" + tail)
+
+
+def test_reading_in_several_threads_leaves_the_warning_filters_alone() -> None:
+    before, interval = list(warnings.filters), sys.getswitchinterval()
+    content = part10()
+    sys.setswitchinterval(1e-6)  # threads take turns so often that they leave out of turn
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert len({found.path for found in pool.map(header, [content] * 400)}) == 1
+    finally:
+        sys.setswitchinterval(interval)
+    assert list(warnings.filters) == before
 
 
 def test_a_file_that_cannot_be_opened_is_an_os_error(tmp_path: Path) -> None:

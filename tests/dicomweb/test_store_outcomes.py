@@ -228,3 +228,18 @@ def test_a_server_that_searches_below_a_series_only_is_asked_there(tmp_path: Pat
         f"GET /dicom-web/studies/{STUDY}/series",
         f"GET /dicom-web/studies/{STUDY}/series/{STUDY}.1/instances",
     ]
+
+
+def test_what_a_server_holds_under_unusable_uids_does_no_harm(tmp_path: Path) -> None:
+    series_of(tmp_path, 1)
+    odd = {"0020000E": {"vr": "UI", "Value": [f"{STUDY}.1"]}, "00080018": {"vr": "UI", "Value": ["1.2.abc"]}}
+    with storing(answer([odd]), stored(0)) as (client, _):
+        assert kinds(client.store(tmp_path)) == ["created"]
+
+
+def test_a_search_result_without_uids_is_an_error(tmp_path: Path) -> None:
+    series_of(tmp_path, 1)
+    with storing(answer([{"00080018": {"vr": "UI", "Value": [sop(0)]}}])) as (client, server):
+        with pytest.raises(ProtocolError, match="without its SeriesInstanceUID"):
+            client.store(tmp_path)
+        assert posts(server) == []
