@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -202,11 +201,14 @@ class Google:
         if self._config is None:
             credentials, _ = google.auth.default(scopes=self._scopes, **options)
             return credentials
-        info = dict(self._config) if isinstance(self._config, Mapping) else _read_json(self._config, "credential_config_file")
-        with warnings.catch_warnings():
-            # google-auth warns about files from strangers; this one comes from the connection.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            credentials, _ = google.auth.load_credentials_from_dict(info, scopes=self._scopes, **options)
+        info = (
+            dict(self._config)
+            if isinstance(self._config, Mapping)
+            else _read_json(self._config, "credential_config_file")
+        )
+        # google-auth's DeprecationWarning here is about files from strangers; this one comes from the connection. It is not
+        # silenced: that would change the filters of all threads.
+        credentials, _ = google.auth.load_credentials_from_dict(info, scopes=self._scopes, **options)
         return credentials
 
     def _impersonating(self, source: GoogleCredentials) -> GoogleCredentials:

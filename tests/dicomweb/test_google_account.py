@@ -16,6 +16,8 @@ from tests.dicomweb.transports import transport
 from tests.servers.faulty import Fault, faulty
 from tests.servers.token_server import METADATA_EMAIL, TokenServer
 
+pytestmark = pytest.mark.filterwarnings("ignore:The load_credentials_from_dict method:DeprecationWarning")
+
 EMAIL = "ingestion@project.iam.gserviceaccount.com"
 TARGET = "target@project.iam.gserviceaccount.com"
 BETWEEN = "between@project.iam.gserviceaccount.com"
