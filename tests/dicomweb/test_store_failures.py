@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -73,6 +76,23 @@ def test_a_file_that_changes_after_it_was_listed_fails_alone(tmp_path: Path) -> 
     # Two requests were broken off where the changed files were; nobody waits for their answers.
     whole = [post for post in posts(server) if post.header("content-length") == [str(len(post.body))]]
     assert [sent(post) for post in whole] == [[files[0].read_bytes(), files[3].read_bytes()]]
+
+
+def test_a_file_that_goes_away_after_its_header_was_read_fails_alone(tmp_path: Path) -> None:
+    files = series_of(tmp_path, 2)
+
+    def once(path: Path) -> Callable[[], BinaryIO]:
+        places = iter([path])
+        return lambda: next(places, path.with_name("gone")).open("rb")
+
+    listed = list(list_sources(tmp_path))
+    for there in (NOTHING, found(0)):  # while it is sent, and while it is compared
+        vanishing = [replace(listed[0], open=once(files[0])), listed[1]]
+        script = [there, *([instance(part10())] if there is not NOTHING else []), *[stored(1)] * 2]
+        with storing(*script) as (client, _):
+            result = store_all(client._exchanges, vanishing, StoreOptions(workers=1))
+        assert kinds(result) == ["failed", "created"]
+        assert result.outcomes[0].reason == "it cannot be read: No such file or directory"
 
 
 def test_a_server_that_cannot_be_reached_is_an_error_after_the_retry_budget(tmp_path: Path) -> None:
