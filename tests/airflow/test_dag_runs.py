@@ -160,13 +160,13 @@ def test_rendered_fields_show_uris_and_uids_and_neither_filters_nor_paths(  # no
     assert selected["resource_paths"] == ["1.2.3", study]
 
 
-def test_a_private_field_that_cannot_be_rendered_is_not_logged(store, study, run_dag, capsys):
+def test_a_private_field_that_cannot_be_rendered_is_not_logged(store, study, run_dag, capsys, caplog):
     with DAG("unrenderable", schedule=None) as dag:
         DicomWebSearchOperator(
             task_id="search", filters={"PatientName": "Sentinel^Patient", "Modality": "{{ nothing.at.all }}"}
         )
     assert run_dag(dag).state == "failed"
-    logged = capsys.readouterr().out
+    logged = capsys.readouterr().out + caplog.text
     assert "nothing" in logged
     assert not any(sentinel in logged for sentinel in SENTINELS)
 

@@ -210,7 +210,6 @@ def test_a_killed_trigger_cancels_only_for_a_task_that_ended(  # noqa: PLR0917
 def test_the_cancelling_goes_on_when_airflow_cancels_it_again(store, client, deletion, run_dag):
     """Airflow 3.3 cancels the coroutine of on_kill about once a second until it is over."""
     name = deletion(60.0)
-    store.faults({"method": "POST", "match": ":cancel", "delay": 1.0, "times": 1})
     with DAG("killed_again", schedule=None) as dag:
 
         @task
@@ -224,7 +223,7 @@ def test_the_cancelling_goes_on_when_airflow_cancels_it_again(store, client, del
 
             async def kill() -> None:
                 killing = asyncio.create_task(one.on_kill())
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0)
                 killing.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await killing
@@ -235,7 +234,6 @@ def test_the_cancelling_goes_on_when_airflow_cancels_it_again(store, client, del
         finished() >> running()
     assert run_dag(dag).state == "success"
     assert client.get_operation(name).cancel_requested
-    assert store.faults()[0]["fired"] == 1
 
 
 def test_a_trigger_of_a_connection_to_another_server_says_so(store, set_connection):
