@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import warnings
 from pathlib import Path
 
 from airflow_dicomweb.errors import ConfigurationError
@@ -16,12 +15,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the emulator; give the exit status."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    _make_lenient()
     # Imported after the arguments were read: a wrong one is told at once.
     from airflow_dicomweb.emulator.app import application
     from airflow_dicomweb.emulator.listening import listen, serve
+    from airflow_dicomweb.emulator.metadata import read_leniently
     from airflow_dicomweb.emulator.service import Service
 
+    read_leniently()
     try:
         opened = listen(options.host, options.port)
     except OSError as error:
@@ -90,17 +90,6 @@ def _store(text: str) -> DicomStoreName:
         return DicomStoreName.parse(text)
     except ConfigurationError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _make_lenient() -> None:
-    """Read files as they are: what breaks a rule is stored, searched and returned all the same."""
-    from pydicom import config
-
-    config.settings.reading_validation_mode = config.IGNORE
-    config.settings.writing_validation_mode = config.IGNORE
-    # They would be printed for each odd file, and name its values.
-    warnings.filterwarnings("ignore", module="pydicom")
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 
 def _failed(reason: str) -> int:

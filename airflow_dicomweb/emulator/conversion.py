@@ -5,13 +5,10 @@ Source: Cloud Healthcare API, DICOM conformance statement, "Retrieve transaction
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
-from typing import IO
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -20,6 +17,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from airflow_dicomweb.emulator.decoders import ConversionError
 from airflow_dicomweb.emulator.instances import Stored
 from airflow_dicomweb.emulator.metadata import WORD_BYTES, swapped
 
@@ -29,10 +27,6 @@ DEFAULT = str(ExplicitVRLittleEndian)
 _WRITTEN = frozenset(map(str, (ImplicitVRLittleEndian, ExplicitVRLittleEndian)))
 _PLAIN = _WRITTEN | {str(DeflatedExplicitVRLittleEndian), str(ExplicitVRBigEndian)}
 _PIXEL_DATA = 0x7FE00010
-
-
-class ConversionError(Exception):
-    """An instance that cannot be given in the transfer syntax that was asked for."""
 
 
 def is_as_stored(stored: Stored, wanted: str) -> bool:
@@ -48,23 +42,22 @@ def can_convert(stored: Stored, wanted: str) -> bool:
 
 
 def _is_decodable(transfer_syntax: str) -> bool:
+    from pydicom.pixels.decoders.base import get_decoder
+
     try:
         return bool(get_decoder(UID(transfer_syntax)).is_available)
     except NotImplementedError:
         return False
 
 
-def convert(stored: Stored, wanted: str, folder: Path) -> IO[bytes]:
+def convert(file: Path, wanted: str, target: Path) -> None:
     """Write an instance in another transfer syntax.
 
-    :param folder: Where there is room for it; the file has no name and goes when it is closed.
-    :return: The file, at its beginning.
     :raises ConversionError: If it cannot be done.
     """
-    output = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the caller closes it
     try:
-        data_set = pydicom.dcmread(str(stored.file))
-        if stored.transfer_syntax not in _PLAIN and "PixelData" in data_set:
+        data_set = pydicom.dcmread(str(file))
+        if "PixelData" in data_set and data_set.file_meta.TransferSyntaxUID not in _PLAIN:
             data_set.decompress(as_rgb=False, generate_instance_uid=False)
         big = data_set.original_encoding[1] is False
         if big:
@@ -75,12 +68,9 @@ def convert(stored: Stored, wanted: str, folder: Path) -> IO[bytes]:
         # turned round, so it is all in hand.
         how = {"force_encoding": True} if big else {"enforce_file_format": True}
         implicit = wanted == ImplicitVRLittleEndian
-        pydicom.dcmwrite(output, data_set, implicit_vr=implicit, little_endian=True, **how)
+        pydicom.dcmwrite(target, data_set, implicit_vr=implicit, little_endian=True, **how)
     except Exception as error:
-        output.close()
         raise ConversionError(f"an instance cannot be converted to {wanted}") from error
-    output.seek(0)
-    return output
 
 
 def _swap(data_set: Dataset) -> None:

@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import pydicom
+from pydicom import config
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
-from pydicom.valuerep import PersonName
+from pydicom.valuerep import VR, PersonName
 
 UNREADABLE_MESSAGE: Final = "invalid DICOM file"
 
@@ -31,6 +34,7 @@ _DEFERRED_FROM = 64 * 1024
 _LARGEST_SEQUENCE = 1024 * 1024
 _LARGEST_INLINE = 2 * 1024
 _MOST_VALUES = 512
+_KNOWN_VRS = frozenset(map(str, VR))
 _ALWAYS_BULK = {"OB", "OW", "UN", "OB or OW"}
 WORD_BYTES = {"OD": 8, "OF": 4, "OL": 4, "OV": 8, "OW": 2, "OB": 1, "UN": 1}
 _NUMBER_BYTES = {"AT": 4, "FD": 8, "FL": 4, "UL": 4, "US": 2, "SV": 8, "UV": 8}
@@ -45,6 +49,15 @@ BulkUri = Callable[[str], str]
 
 class UnreadableFileError(Exception):
     """A file that is no DICOM Part 10 file, or is damaged."""
+
+
+def read_leniently() -> None:
+    """Let this process read files as they are: what breaks a rule is stored, searched and returned all the same."""
+    config.settings.reading_validation_mode = config.IGNORE
+    config.settings.writing_validation_mode = config.IGNORE
+    # They would be printed for each odd file, and name its values.
+    warnings.filterwarnings("ignore", module="pydicom")
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 
 def read_data_set(file: Path) -> FileDataset:
@@ -121,7 +134,8 @@ def _encoding(raw: DataElement | RawDataElement | Any, tag: BaseTag) -> tuple[st
                 vr = dictionary_VR(tag)
             except KeyError:
                 vr = "LO" if tag.is_private_creator else "UN"
-        return vr, raw.length
+        # Where a damaged file has no VR at all, its bytes are of none that is known.
+        return vr if vr in _KNOWN_VRS else "UN", raw.length
     value = raw.value
     return raw.VR, len(value) if isinstance(value, bytes) else 0
 

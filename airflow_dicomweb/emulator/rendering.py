@@ -23,7 +23,7 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-PICTURE_FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG"}
+from airflow_dicomweb.emulator.decoders import PICTURE_FORMATS, RenderingError
 
 _VIEWPORT = re.compile(r"\d{1,5},\d{1,5}(,-?\d{0,5}(\.\d*)?){0,4}")
 _LARGEST_VIEWPORT = 16_384
@@ -32,14 +32,10 @@ _JPEG_QUALITY = 90
 Pixels = np.ndarray[Any, np.dtype[Any]]
 
 
-class RenderingError(Exception):
-    """An instance of which no picture can be made."""
-
-
 def render(file: Path, media_type: str, frame: int = 1, viewport: str = "") -> bytes:
     """Make a picture of one frame.
 
-    :param media_type: A key of :data:`PICTURE_FORMATS`.
+    :param media_type: A key of ``PICTURE_FORMATS``.
     :param frame: From 1 on.
     :param viewport: ``width,height[,x,y,width,height]``: the size to fit into, and the part of the picture to show.
     :raises RenderingError: If the file has no pixels, or none that can be decoded, or the viewport cannot be.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from airflow_dicomweb.dicomweb.media_types import MediaType, parse_accept
 from airflow_dicomweb.dicomweb.resources import ResourcePath, resource_path
+from airflow_dicomweb.emulator.decoders import Decoders
 from airflow_dicomweb.emulator.faults import Faults
 from airflow_dicomweb.emulator.instances import Instances
 from airflow_dicomweb.emulator.journal import Journal
@@ -29,7 +30,7 @@ class Service:
     def __init__(self, folder: Path, operation_seconds: float = 0.0) -> None:
         self.operation_seconds = operation_seconds
         self.journal, self.faults = Journal(), Faults()
-        self.instances = Instances(folder)
+        self.instances, self.decoders = Instances(folder), Decoders()
         self.stores = Stores(self.instances)
         self.records = Records(self.instances.database)
         self.runner = Runner(self.records, self._work)
@@ -38,7 +39,7 @@ class Service:
         # The works import pydicom's decoders and google-cloud-storage: not needed to begin to listen.
         from airflow_dicomweb.emulator.works import work_for
 
-        return work_for(record, self.instances, self.stores)
+        return work_for(record, self.instances, self.stores, self.decoders)
 
     def start_operation(
         self, dataset: str, kind: str, version: str, arguments: Mapping[str, object], target: str = ""
@@ -53,6 +54,7 @@ class Service:
     def close(self) -> None:
         """Stop the operations and let go of the data folder."""
         self.runner.close()
+        self.decoders.close()
         self.instances.close()
 
 

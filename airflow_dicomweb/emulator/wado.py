@@ -14,18 +14,12 @@ from starlette.responses import Response, StreamingResponse
 from airflow_dicomweb.dicomweb.media_types import DICOM, DICOM_JSON, MULTIPART, MediaType
 from airflow_dicomweb.dicomweb.multipart import BLOCK_SIZE, Body, Part, exactly
 from airflow_dicomweb.dicomweb.resources import InstancePath
-from airflow_dicomweb.emulator.conversion import (
-    DEFAULT,
-    ConversionError,
-    can_convert,
-    convert,
-    is_as_stored,
-)
+from airflow_dicomweb.emulator.conversion import DEFAULT, can_convert, is_as_stored
+from airflow_dicomweb.emulator.decoders import PICTURE_FORMATS, ConversionError, RenderingError
 from airflow_dicomweb.emulator.instances import Stored
 from airflow_dicomweb.emulator.messages import ApiError, dicom_json_bytes
 from airflow_dicomweb.emulator.metadata import UnreadableFileError, metadata, read_data_set
 from airflow_dicomweb.emulator.qido import as_answer, wants_xml
-from airflow_dicomweb.emulator.rendering import PICTURE_FORMATS, RenderingError, render
 from airflow_dicomweb.emulator.service import Call
 
 
@@ -79,7 +73,7 @@ def _part(call: Call, stored: Stored, wanted: str, opened: list[IO[bytes]]) -> P
     if is_as_stored(stored, wanted):
         return Part(DICOM, stored.size, lambda: _file_blocks(stored))
     # Converted before the answer begins: once it has, there is no way to say that it cannot be done.
-    file = convert(stored, wanted, call.service.instances.incoming_folder)
+    file = call.service.decoders.convert(stored.file, wanted, call.service.instances.incoming_folder)
     opened.append(file)
     return Part(DICOM, file.seek(0, 2), lambda: _blocks(file))
 
@@ -142,7 +136,7 @@ def retrieve_rendered(call: Call) -> Response:
         raise ApiError(400, f"unsupported query parameter: {', '.join(sorted(unknown))}")
     stored = _stored(call)[0]
     try:
-        picture = render(stored.file, media_type, viewport=call.parameter("viewport"))
+        picture = call.service.decoders.render(stored.file, media_type, viewport=call.parameter("viewport"))
     except RenderingError as error:
         raise ApiError(400, str(error)) from None
     return Response(picture, media_type=media_type)

@@ -12,7 +12,8 @@ from typing import Any
 
 from airflow_dicomweb.dicomweb.media_types import DICOM, MediaType
 from airflow_dicomweb.dicomweb.resources import ResourcePath, parse_path
-from airflow_dicomweb.emulator.conversion import AS_STORED, ConversionError, convert, is_as_stored
+from airflow_dicomweb.emulator.conversion import AS_STORED, is_as_stored
+from airflow_dicomweb.emulator.decoders import ConversionError, Decoders, RenderingError
 from airflow_dicomweb.emulator.incoming import RefusedError, examine
 from airflow_dicomweb.emulator.instances import Instances, Outcome, Stored
 from airflow_dicomweb.emulator.messages import (
@@ -25,7 +26,6 @@ from airflow_dicomweb.emulator.messages import (
     ApiError,
 )
 from airflow_dicomweb.emulator.records import Failure, Record
-from airflow_dicomweb.emulator.rendering import RenderingError, render
 from airflow_dicomweb.emulator.runner import OperationError, Work
 from airflow_dicomweb.emulator.stores import Stores
 from airflow_dicomweb.errors import (
@@ -60,13 +60,13 @@ _NO_RIGHT = (
 )
 
 
-def work_for(record: Record, instances: Instances, stores: Stores) -> Work:
+def work_for(record: Record, instances: Instances, stores: Stores, decoders: Decoders) -> Work:
     """Give the work of an operation."""
     arguments = record.arguments
     if record.kind == "import":
         return Import(arguments, instances, record.version)
     if record.kind == "export":
-        return Export(arguments, instances, record.version)
+        return Export(arguments, instances, decoders, record.version)
     if record.kind == "create_dataset":
         return CreateDataset(arguments, stores, record.version)
     return Deletion(arguments, instances)
@@ -147,8 +147,8 @@ class Export:
     at_once = 1
     failed_message = f"invalid_argument: exporting one or more resources failed. {_SEE_LOGS}"
 
-    def __init__(self, arguments: Mapping[str, Any], instances: Instances, version: str) -> None:
-        self._store, self._instances = arguments["store"], instances
+    def __init__(self, arguments: Mapping[str, Any], instances: Instances, decoders: Decoders, version: str) -> None:
+        self._store, self._instances, self._decoders = arguments["store"], instances, decoders
         self._prefix = GcsPrefix.parse(arguments["uri_prefix"])
         self._media_type = MediaType.parse(arguments["media_type"])
         self._filter = arguments["filter"]
@@ -210,15 +210,15 @@ class Export:
     def _export_dicom(self, stored: Stored, place: str) -> None:
         wanted = self._media_type.transfer_syntax or AS_STORED
         as_stored = is_as_stored(stored, wanted)
-        opened = stored.file.open("rb") if as_stored else convert(stored, wanted, self._instances.incoming_folder)
-        with opened as file:
+        folder = self._instances.incoming_folder
+        with stored.file.open("rb") if as_stored else self._decoders.convert(stored.file, wanted, folder) as file:
             self._buckets.upload(self._prefix.bucket, f"{place}.dcm", file, DICOM)
 
     def _export_pictures(self, stored: Stored, place: str) -> None:
         name = self._media_type.name
         extension = _EXTENSIONS[name]
         for frame in range(1, stored.frames + 1):
-            picture = render(stored.file, name, frame)
+            picture = self._decoders.render(stored.file, name, frame)
             target = f"{place}/{frame}.{extension}" if stored.frames > 1 else f"{place}.{extension}"
             self._buckets.write(self._prefix.bucket, target, picture, name)
 
