@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -15,12 +16,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the emulator; give the exit status."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    # Imported after the arguments were read: a wrong one is told at once.
-    from airflow_dicomweb.emulator.app import application
-    from airflow_dicomweb.emulator.listening import listen, serve
-    from airflow_dicomweb.emulator.metadata import read_leniently
-    from airflow_dicomweb.emulator.service import Service
-
+    # What is kept are patients' data, or look like them: nobody else is to read them.
+    os.umask(0o077)
+    try:
+        # Imported after the arguments were read: a wrong one is told at once.
+        from airflow_dicomweb.emulator.app import application
+        from airflow_dicomweb.emulator.listening import listen, serve
+        from airflow_dicomweb.emulator.metadata import read_leniently
+        from airflow_dicomweb.emulator.service import Service
+    except ModuleNotFoundError as error:
+        return _failed(f"{error.name} is missing: pip install 'airflow-dicomweb[emulator]' brings it")
     read_leniently()
     try:
         opened = listen(options.host, options.port)

@@ -121,6 +121,13 @@ def test_a_client_that_goes_away_in_the_middle_leaves_nothing(tmp_path):
         assert api.tuples() == []
 
 
+def test_nobody_else_can_read_what_is_kept(tmp_path):
+    with running_emulator(tmp_path / "data", create=[STORE]) as emulator:
+        Api(emulator).store(instance())
+        kept = [tmp_path / "data", *(tmp_path / "data").rglob("*")]
+        assert {oct(path.stat().st_mode & 0o077) for path in kept} == {"0o0"}
+
+
 def test_a_deleted_instance_takes_its_file_with_it(tmp_path):
     with running_emulator(tmp_path / "data", create=[STORE]) as emulator:
         api = Api(emulator)
