@@ -22,26 +22,29 @@ if TYPE_CHECKING:
 _GOOGLE = "healthcare.googleapis.com"
 
 
-class _StoredLink(BaseOperatorLink):
-    """A link that the operator has pushed already."""
+class OperationLink(BaseOperatorLink):
+    """The operation that the task started."""
+
+    name = "Operation"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Give what was pushed, or an empty string as long as there is nothing."""
+        """Give what was pushed right after the submit, maybe by an earlier process; an empty string if nothing was."""
         from airflow.sdk.execution_time.xcom import XCom  # the configured backend; reads the configuration on import
 
         return XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
 
 
-class OperationLink(_StoredLink):
-    """The operation that the task started."""
-
-    name = "Operation"
-
-
-class OperationLogsLink(_StoredLink):
+class OperationLogsLink(BaseOperatorLink):
     """What the service logged about the operation; exists only when it is done, and not always then."""
 
     name = "Operation logs"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Give what the process that saw the operation's end was told; an empty string if there are no logs.
+
+        Not asked of XCom: most tasks have none, and Airflow logs an error for an XCom that is not there.
+        """
+        return getattr(operator, "logs_url", None) or ""
 
 
 def operation_url(base_url: str, api_version: str, operation: str) -> str:

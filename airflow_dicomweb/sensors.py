@@ -61,6 +61,7 @@ class DicomWebOperationSensor(BaseSensorOperator):
         self.dicom_store = dicom_store
         self.impersonation_chain = impersonation_chain
         self.deferrable = deferrable
+        self.logs_url: str | None = None
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once.
@@ -71,7 +72,7 @@ class DicomWebOperationSensor(BaseSensorOperator):
             name = self._name()
             with self._hook().get_healthcare_conn() as client:
                 operation = client.get_operation(name)
-            return PokeReturnValue(is_done=operation.done, xcom_value=self._finish(context, operation))
+            return PokeReturnValue(is_done=operation.done, xcom_value=self._finish(operation))
         except DicomWebError as error:
             if not error.retryable:
                 raise AirflowFailException(str(error)) from error
@@ -115,7 +116,7 @@ class DicomWebOperationSensor(BaseSensorOperator):
             outcome = read_event(event)
             match outcome:
                 case Ended(operation=operation):
-                    return self._finish(context, operation)
+                    return self._finish(operation)
                 case DeadlinePassed(name=name):
                     raise AirflowSensorTimeout(f"{name} was still running after {self.timeout:.0f} s")
                 case LookFailed(name=name, error=error, message=message):
@@ -123,12 +124,11 @@ class DicomWebOperationSensor(BaseSensorOperator):
         except DicomWebError as error:
             raise AirflowFailException(str(error)) from error
 
-    def _finish(self, context: Context, operation: Operation) -> dict[str, Any] | None:
+    def _finish(self, operation: Operation) -> dict[str, Any] | None:
         """Deal with the end; None while there is none."""
         if not operation.done:
             return None
-        if operation.logs_url and (ti := context.get("ti")) is not None:
-            ti.xcom_push(key=OperationLogsLink().xcom_key, value=operation.logs_url)
+        self.logs_url = operation.logs_url
         operation.raise_for_failure()
         return operation.to_xcom()
 

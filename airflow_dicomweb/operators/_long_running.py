@@ -77,6 +77,7 @@ class LongRunningOperator(DicomWebOperator):
         self.poll_interval = poll_interval
         self.wait_timeout = wait_timeout
         self.cancel_on_kill = cancel_on_kill
+        self.logs_url: str | None = None
         self._settings: ClientSettings | None = None
         self._waiting_for: Started | None = None
 
@@ -261,8 +262,7 @@ class LongRunningOperator(DicomWebOperator):
         self._records(context).consume(started)
         self.tidy(client, started.details)
         if operation is not None:
-            if operation.logs_url:
-                self._push(context, OperationLogsLink().xcom_key, operation.logs_url)
+            self.logs_url = operation.logs_url
             operation.raise_for_failure(max_failures=self.max_failures)
             self.log.info("%s", operation.describe())
         self.verify_end(client, operation, started.details)

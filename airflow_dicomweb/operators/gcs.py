@@ -21,6 +21,8 @@ from airflow_dicomweb.operators._import_check import check_counts, check_instanc
 from airflow_dicomweb.operators._long_running import LongRunningOperator
 
 if TYPE_CHECKING:
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
+
     from airflow_dicomweb.healthcare.client import HealthcareClient
     from airflow_dicomweb.healthcare.operations import Operation
 
@@ -121,6 +123,17 @@ class DicomWebExportToGcsOperator(LongRunningOperator):
         # Not self.resources: to Airflow that is what a task needs of a machine.
         self.resource_paths = resources
         self.query = query
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Begin a mapped task.
+
+        :raises ConfigurationError: If ``resources`` is not mapped: Airflow would take it for what a task needs of a
+            machine, and could not load the DAG any more.
+        """
+        if "resources" in kwargs:
+            raise ConfigurationError("resources cannot be given to partial(): give it to expand() or expand_kwargs()")
+        return super().partial(**kwargs)
 
     def arguments(self) -> dict[str, Any]:
         """Check the destination, and what to export."""

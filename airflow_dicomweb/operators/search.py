@@ -58,7 +58,7 @@ class DicomWebSearchOperator(DicomWebOperator):
         *,
         level: str = "study",
         filters: Mapping[str, Any] | None = None,
-        return_fields: Sequence[str] = (),
+        return_fields: Sequence[str] | None = None,
         fuzzy_matching: bool = False,
         limit: int = 1000,
         include_identifying: bool = False,
@@ -101,7 +101,7 @@ class DicomWebSearchOperator(DicomWebOperator):
         }
         return searches[self.level](
             reveal(self.filters) or {},
-            include_fields=self.return_fields,
+            include_fields=self.return_fields or (),
             fuzzy_matching=self.fuzzy_matching,
             limit=int(self.limit) + 1,
         )
@@ -113,13 +113,14 @@ class DicomWebSearchOperator(DicomWebOperator):
         filters = reveal(self.filters)
         if filters is not None and not isinstance(filters, Mapping):
             raise ConfigurationError("filters must be a mapping of keywords or tags to values")
-        if isinstance(self.return_fields, str):
+        fields = self.return_fields or ()
+        if isinstance(fields, str):
             raise ConfigurationError("return_fields must be a list of keywords or tags")
-        search_query(filters, self.return_fields, fuzzy=self.fuzzy_matching)
+        search_query(filters, fields, fuzzy=self.fuzzy_matching)
         if self.report_uri is not None:
             check_report_uri(reveal(self.report_uri))
         elif not self.include_identifying:
-            private = [name for name in self.return_fields if name == "all" or not _is_harmless(name)]
+            private = [name for name in fields if name == "all" or not _is_harmless(name)]
             if private:
                 raise ConfigurationError(
                     f"return_fields has attributes that may identify a patient ({', '.join(private)}): set "

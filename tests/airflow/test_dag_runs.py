@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk import DAG, task
 
 from airflow_dicomweb.dicomweb.inventory import find_instances
+from airflow_dicomweb.errors import ConfigurationError
 from airflow_dicomweb.healthcare.gcs import Buckets
 from airflow_dicomweb.operators import (
     DicomWebDeleteStudyOperator,
@@ -223,6 +224,20 @@ def test_links_are_kept_for_the_ui_even_of_a_task_that_failed(  # noqa: PLR0917
     links = {each["key"]: each["value"] for each in rows(dag.dag_id)["xcom"] if each["key"].startswith("_link_")}
     assert f"{store.base_url}/v1/projects/" in links["_link_OperationLink"]
     assert "/logs/" in links["_link_OperationLogsLink"]
+
+
+def test_resources_are_mapped_and_never_taken_for_what_a_machine_has(store, study, bucket, run_dag, rows):
+    with DAG("resources", schedule=None) as dag:
+        DicomWebExportToGcsOperator.partial(task_id="out", gcs_uri_prefix=f"gs://{bucket}/out", wait=False).expand(
+            resources=[[study], [f"studies/{study}/series/{study}.1"]]
+        )
+    assert run_dag(dag).state == "success"
+    assert [fields["resource_paths"] for fields in fields_of(rows("resources"), "out")] == [
+        [study],
+        [f"studies/{study}/series/{study}.1"],
+    ]
+    with pytest.raises(ConfigurationError, match=r"give it to expand\(\)"):
+        DicomWebExportToGcsOperator.partial(task_id="out", resources=[study])
 
 
 def test_operators_survive_airflows_serialisation(airflow_database):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -51,6 +52,26 @@ def test_google_credentials_are_application_default_ones_unless_told_otherwise(
     ok, message = DicomWebHook().test_connection()
     assert ok, message
     assert token_server.tokens
+
+
+@pytest.mark.parametrize("where", ["key file", "key in the connection", "google connection"])
+def test_google_credentials_come_from_a_key(store, study, set_connection, token_server, tmp_path, where):  # noqa: PLR0917
+    key = token_server.write_key(tmp_path / "key.json", "night@p.iam.gserviceaccount.com")
+    extra = {"dicom_store": store.dicom_store}
+    if where == "key file":
+        extra["key_path"] = str(tmp_path / "key.json")
+    elif where == "key in the connection":
+        extra["keyfile_dict"] = json.dumps(key)
+    else:
+        set_connection("google_night", conn_type="google_cloud_platform", extra={"keyfile_dict": json.dumps(key)})
+        extra["gcp_conn_id"] = "google_night"
+    set_connection(host=store.base_url, extra=extra)
+    with DicomWebHook().get_conn() as client:
+        assert len(list(client.search_studies())) == 1
+    assert token_server.tokens
+    ok, message = DicomWebHook().test_connection()
+    assert ok, message
+    assert ("night@p.iam.gserviceaccount.com" in message) is (where != "key file")
 
 
 @pytest.mark.parametrize("stored", [True, False])
