@@ -91,7 +91,7 @@ def test_objects_that_fail_fail_the_task_unless_they_are_tolerated(store, bucket
 
 def test_an_object_that_the_operation_does_not_account_for_is_missed(store, incoming):
     """As if the listing had had one object more than the service took notice of."""
-    store.set_operation_seconds(0.3)
+    store.set_operation_seconds(2.0)
     one = importing(incoming, verify="counts")
     found = context(StateStore())
     event = event_of(defer(one, found))
@@ -101,7 +101,7 @@ def test_an_object_that_the_operation_does_not_account_for_is_missed(store, inco
 
 
 def test_an_instance_that_is_not_in_the_store_is_missed_by_its_uids(store, client, incoming):
-    store.set_operation_seconds(0.3)
+    store.set_operation_seconds(2.0)
     one = importing(incoming, verify="instances")
     found = context(StateStore())
     event = event_of(defer(one, found))
@@ -168,7 +168,7 @@ def test_while_the_export_runs_the_filter_file_is_beside_the_folder(store, bucke
 
 @BOTH
 def test_a_retry_removes_the_filter_file_of_the_try_that_wrote_it(store, bucket, buckets, study, deferrable):
-    store.set_operation_seconds(0.5)
+    store.set_operation_seconds(2.0)
     state = StateStore()
     defer(exporting(f"gs://{bucket}/out", resources=[study]), context(state))
     see_through(exporting(f"gs://{bucket}/out", resources=[study], deferrable=deferrable), context(state))

@@ -123,7 +123,7 @@ def test_the_record_is_written_before_and_after_the_request_and_at_the_end(study
 
 @BOTH
 def test_a_retry_after_a_crash_takes_up_what_was_submitted(store, study, submits, cancels, deferrable):
-    store.set_operation_seconds(1.0)
+    store.set_operation_seconds(2.0)
     state = StateStore()
     defer(delete(study), context(state))  # and the worker dies
     found = context(state)
@@ -134,7 +134,7 @@ def test_a_retry_after_a_crash_takes_up_what_was_submitted(store, study, submits
 
 
 def test_a_retry_finds_an_operation_that_ended_meanwhile(store, client, study, submits):
-    store.set_operation_seconds(0.5)
+    store.set_operation_seconds(2.0)
     state = StateStore()
     name = defer(delete(study), context(state)).trigger.operation
     wait_until(lambda: client.get_operation(name).done)
@@ -188,7 +188,7 @@ def crash_while_submitting(one: Delete) -> StateStore:
 
 @BOTH
 def test_a_try_that_broke_off_while_it_submitted_is_found_in_the_list(store, study, submits, deferrable):
-    store.set_operation_seconds(1.0)
+    store.set_operation_seconds(2.0)
     state = crash_while_submitting(delete(study))
     result = see_through(delete(study, deferrable=deferrable), context(state))
     assert (result["state"], result["instances"], submits()) == ("success", 4, 1)
@@ -313,7 +313,7 @@ def test_a_deadline_cancels_the_operation_and_fails_the_task(store, client, stud
 
 
 def test_an_operation_that_ended_while_the_deadline_passed_is_a_success(store, client, study):
-    store.set_operation_seconds(0.5)
+    store.set_operation_seconds(2.0)
     found = context(StateStore())
     deferral = defer(delete(study, wait_timeout=60.0), found)
     wait_until(lambda: client.get_operation(deferral.trigger.operation).done)
@@ -386,7 +386,7 @@ def test_airflows_own_time_out_looks_once_more_and_then_cancels(store, client, s
 
 @pytest.mark.parametrize("error", ["Trigger timeout", "Trigger failure"])
 def test_a_lost_trigger_does_not_lose_the_result(store, client, study, error):
-    store.set_operation_seconds(0.5)
+    store.set_operation_seconds(2.0)
     state = StateStore()
     name = defer(delete(study), context(state)).trigger.operation
     wait_until(lambda: client.get_operation(name).done)
@@ -395,12 +395,12 @@ def test_a_lost_trigger_does_not_lose_the_result(store, client, study, error):
 
 
 def test_a_lost_trigger_of_a_running_operation_fails_the_try_and_the_next_one_takes_it_up(store, study, submits):
-    store.set_operation_seconds(1.0)
+    store.set_operation_seconds(60.0)
     state = StateStore()
-    defer(delete(study), context(state))
+    first = defer(delete(study), context(state))
     with pytest.raises(TaskDeferralError):
         delete(study).resume_execution("__fail__", {"error": "Trigger failure"}, context(state))
-    assert see_through(delete(study), context(state))["state"] == "success"
+    assert defer(delete(study), context(state)).trigger.operation == first.trigger.operation
     assert submits() == 1
 
 
@@ -410,7 +410,7 @@ def test_without_a_record_a_lost_trigger_is_what_airflow_says(study):
 
 
 def test_a_look_that_failed_for_good_fails_the_try_and_the_next_one_takes_it_up(store, study, submits):
-    store.set_operation_seconds(1.5)
+    store.set_operation_seconds(60.0)
     state = StateStore()
     deferral = defer(delete(study), context(state))
     store.faults({"method": "GET", "match": "/operations/", "status": 403, "times": 1})
@@ -418,12 +418,12 @@ def test_a_look_that_failed_for_good_fails_the_try_and_the_next_one_takes_it_up(
     assert store.faults()[0]["fired"] == 1
     with pytest.raises(DicomWebError, match="broke off with AuthorizationError"):
         delete(study).execute_complete(context(state), event=event)
-    assert see_through(delete(study), context(state))["state"] == "success"
+    assert defer(delete(study), context(state)).trigger.operation == deferral.trigger.operation
     assert submits() == 1
 
 
 def test_an_event_that_cannot_be_read_fails_the_try_and_the_next_one_takes_it_up(store, study, submits):
-    store.set_operation_seconds(0.5)
+    store.set_operation_seconds(2.0)
     state = StateStore()
     defer(delete(study), context(state))
     for event in (

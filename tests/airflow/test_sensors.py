@@ -50,7 +50,7 @@ def deletion(store, client, study):
 
 @BOTH
 def test_it_waits_for_the_end_and_gives_the_result(store, deletion, deferrable):
-    name = deletion(0.5)
+    name = deletion(2.0)
     result = wait(sensor(name, deferrable=deferrable))
     assert set(result) == {"operation", "state", "success", "failure", "submitted_at", "finished_at", "logs_url"}
     assert (result["operation"], result["state"], result["success"]) == (name, "success", 4)
@@ -101,7 +101,7 @@ def test_the_time_out_is_airflows_own(client, deletion, deferrable, soft_fail, e
 @BOTH
 @pytest.mark.parametrize(("soft_fail", "error"), [(False, AirflowFailException), (True, AirflowSkipException)])
 def test_an_operation_that_did_not_end_well_fails_for_good(client, deletion, deferrable, soft_fail, error):
-    name = deletion(0.7)
+    name = deletion(60.0)
     one = sensor(name, deferrable=deferrable, soft_fail=soft_fail)
     if deferrable:
         deferral = defer(one, context())
@@ -142,7 +142,7 @@ def test_airflows_own_time_out_of_a_deferral_is_the_sensors(deletion):
 
 @BOTH
 def test_a_server_that_is_away_for_a_moment_is_waited_for(store, deletion, deferrable):
-    name = deletion(0.4)
+    name = deletion(2.0)
     one = sensor(name, deferrable=deferrable)
     deferral = defer(one, context()) if deferrable else None
     store.faults({"method": "GET", "match": "/operations/", "status": 503, "headers": {"Retry-After": "0"}, "times": 2})
