@@ -189,7 +189,7 @@ def test_studies_named_twice_are_deleted_once(archive: HealthcareClient, store: 
 def test_a_deletion_that_takes_time_is_waited_for_by_the_trigger(
     archive: HealthcareClient, store: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store.set_operation_seconds(1.0)
+    store.set_operation_seconds(4.0)
     dag = load("event_driven_deletion")
     mapped = dag.get_task("delete_study")
     assert mapped.partial_kwargs["deferrable"]

@@ -96,7 +96,7 @@ def test_an_import_that_takes_time_is_waited_for_by_the_trigger(
     night: Night, store: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     night.fill(in_folder=[])
-    store.set_operation_seconds(1.0)
+    store.set_operation_seconds(3.0)
     dag = load("nightly_ingestion")
     task = dag.get_task("import_bucket")
     assert task.deferrable
