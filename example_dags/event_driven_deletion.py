@@ -24,7 +24,8 @@ A study that fails does not stop the others.
 #### It failed. What now?
 
 The XCom of `prove_gone` lists `not_there` and `still_there`. For the latter read the log of its `delete_study`. Clear the
-failed tasks to try again; a deletion that is still running is taken up again, not started twice.
+failed tasks, `prove_gone` included, to try again; a deletion that is still running is taken up again, not started twice.
+If a number was wrong, or a study has changed, start a new run with the right list in the Param `studies`.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ from airflow_dicomweb.errors import ConfigurationError, DicomWebError, Transport
 from airflow_dicomweb.hooks import DicomWebHook
 from airflow_dicomweb.operators import DicomWebDeleteStudyOperator
 
-CONNECTION = "dicomweb_default"
-
 log = logging.getLogger("airflow.task")
+
+CONNECTION = "dicomweb_default"
 STUDIES_TO_DELETE = Asset(name="dicom_studies_to_delete", uri="dicomweb://retention/studies-to-delete")
 
 UID = {"type": "string", "pattern": "^[0-9]+([.][0-9]+)*$", "maxLength": 64}

@@ -13,6 +13,7 @@ from airflow_dicomweb import errors
 from airflow_dicomweb.dicomweb import StoreResult
 from airflow_dicomweb.healthcare import HealthcareClient, Operation
 from airflow_dicomweb.provider_info import get_provider_info
+from tests.airflow.example_dags import DAG_IDS, load
 from tests.documents import DOCUMENTS, EMULATED_STORE, ROOT, blocks, connections, in_code, rows
 
 
@@ -114,3 +115,18 @@ def test_the_defaults_of_a_wait_are_those_of_the_code() -> None:
     assert float(said["poll_interval"]) == operator.poll_interval
     assert float(said["wait_timeout"]) * 3600 == operator.wait_timeout
     assert operator.cancel_on_kill
+
+
+def test_the_table_of_example_dags_says_when_they_run_and_names_their_params() -> None:
+    words = {"0 2 * * *": "at 02:00", "0 4 * * 1": "on Mondays at 04:00"}
+    table = rows("docs/howto.md", "## The example DAGs")
+    assert sorted(in_code(row[0])[0] for row in table) == [f"{dag_id}.py" for dag_id in DAG_IDS]
+    for file, when, params in table:
+        dag = load(in_code(file)[0].removesuffix(".py"))
+        expected = (
+            words[dag.schedule]
+            if isinstance(dag.schedule, str)
+            else f"when the asset `{dag.schedule[0].name}` is updated"
+        )
+        assert when == expected
+        assert set(in_code(params)) <= set(dag.params)
