@@ -25,7 +25,10 @@ Verdict = Literal["running", "success", "partial_failure", "failed", "cancelled"
 CANCELLED = 1
 PERMISSION_DENIED = 7
 
-_OBJECT_NAME = re.compile(r"(gs://[^/\s'\"]+)/[^\s'\"]+")
+# An object's name may hold blanks and quotes ("O'Hara, Scarlett"): it ends with the last quote of the kind that it
+# began with, and unquoted with the line.
+_QUOTED_OBJECT = re.compile(r"""(?P<quote>["'])(gs://[^/\s"']+)/.*(?P=quote)""")
+_OBJECT = re.compile(r"""(gs://[^/\s"']+)/(?!…).*""")
 _SERVICE_AGENT = "service-PROJECT_NUMBER@gcp-sa-healthcare.iam.gserviceaccount.com"
 _MISSING_ROLES = {"ImportDicomData": "roles/storage.objectViewer", "ExportDicomData": "roles/storage.objectAdmin"}
 
@@ -213,4 +216,4 @@ def _count(body: Mapping[str, Any], key: str) -> int:
 
 def _without_object_names(words: str) -> str:
     """Shorten the server's words; an object's name may be a patient's."""
-    return _OBJECT_NAME.sub(r"\1/…", words)[:300]
+    return _OBJECT.sub(r"\1/…", _QUOTED_OBJECT.sub(r"\1\2/…\1", words))[:300]

@@ -94,12 +94,22 @@ def test_a_missing_permission_names_the_role_and_who_needs_it():
         assert words in str(failed.value)
 
 
-def test_object_names_in_the_servers_words_are_left_out():
-    operation = Operation(
-        name=NAME, done=True, error_code=3, error_message="cannot read gs://bucket/Doe^John/1.dcm now"
-    )
-    assert "Doe" not in operation.describe()
-    assert "gs://bucket/… now" in operation.describe()
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("cannot read gs://bucket/Doe^John/1.dcm", "cannot read gs://bucket/…"),
+        ("gs://bucket/Doe, John/1.dcm: not found\nlook again", "gs://bucket/…\nlook again"),
+        ("'gs://bucket/Doe, John/1.dcm' is too large", "'gs://bucket/…' is too large"),
+        ('"gs://bucket/D\'Oe, John.dcm" is too large', '"gs://bucket/…" is too large'),
+        ("'gs://bucket/D'Oe, John.dcm' is too large", "'gs://bucket/…' is too large"),
+        ("'gs://bucket/Doe, John", "'gs://bucket/…"),
+        ("gs://bucket is not there", "gs://bucket is not there"),
+    ],
+)
+def test_object_names_in_the_servers_words_are_left_out(words, shown):
+    operation = Operation(name=NAME, done=True, error_code=3, error_message=words)
+    assert f"(code 3: {shown})" in operation.describe()
+    assert operation.without_object_names().error_message == shown
 
 
 @pytest.mark.parametrize("body", [None, {}, [], {"name": 1}, "x"])
