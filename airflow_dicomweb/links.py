@@ -28,7 +28,13 @@ class OperationLink(BaseOperatorLink):
     name = "Operation"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Give what was pushed right after the submit, maybe by an earlier process; an empty string if nothing was."""
+        """Give what was pushed right after the submit, maybe by an earlier process; an empty string if nothing was.
+
+        XCom is asked in the latter case alone: Airflow logs an error for an XCom that is not there.
+        """
+        known: str | None = getattr(operator, "operation_url", None)
+        if known is not None:
+            return known
         from airflow.sdk.execution_time.xcom import XCom  # the configured backend; reads the configuration on import
 
         return XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""

@@ -77,6 +77,8 @@ class LongRunningOperator(DicomWebOperator):
         self.poll_interval = poll_interval
         self.wait_timeout = wait_timeout
         self.cancel_on_kill = cancel_on_kill
+        # Where the links lead: nowhere, as long as there is no operation. None: where an earlier process said.
+        self.operation_url: str | None = ""
         self.logs_url: str | None = None
         self._settings: ClientSettings | None = None
         self._waiting_for: Started | None = None
@@ -143,6 +145,7 @@ class LongRunningOperator(DicomWebOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume as Airflow says; when it says that the trigger is lost, look for the operation first."""
+        self.operation_url = None
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralTimeout, TaskDeferralError) as error:
@@ -272,8 +275,8 @@ class LongRunningOperator(DicomWebOperator):
         """Make the operation visible while the task waits."""
         settings = self._settings
         if settings is not None:
-            url = operation_url(settings.base_url, settings.api_version, name)
-            self._push(context, OperationLink().xcom_key, url)
+            self.operation_url = operation_url(settings.base_url, settings.api_version, name)
+            self._push(context, OperationLink().xcom_key, self.operation_url)
         self._push(context, "operation", name)
 
     def _push(self, context: Context, key: str, value: str) -> None:

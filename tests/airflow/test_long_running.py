@@ -81,6 +81,17 @@ def test_it_is_seen_through_in_the_worker_and_in_the_triggerer_alike(store, stud
     assert submits() == 1
 
 
+def test_the_link_of_a_task_that_starts_nothing_is_empty_without_asking_airflow_for_it(store, study, submits):
+    counts = delete(study, dry_run=True)
+    assert counts.execute(context())["state"] == "dry_run"
+    refused = delete(study, expected=999)
+    with pytest.raises(DicomWebError, match="999 were expected"):
+        refused.execute(context())
+    # Outside of a task there is no XCom to ask.
+    assert [OperationLink().get_link(one, ti_key=None) for one in (counts, refused)] == ["", ""]
+    assert submits() == 0
+
+
 def test_a_quick_operation_never_defers(study):
     assert delete(study, inline_wait=20.0).execute(context())["state"] == "success"
 
