@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -57,6 +60,18 @@ def test_every_wait_went_through_the_triggerer(evidence: Evidence) -> None:
     for label, history in waits.items():
         assert history.waited_by_trigger, label
         assert (history.deferred, history.legs, history.task.try_number) == (1, 2, 1), label
+
+
+def test_the_links_in_the_ui_lead_to_the_operations_and_their_logs(evidence: Evidence) -> None:
+    results = evidence.facts.results
+    for dag_id, histories in evidence.facts.histories.items():
+        for task in (history.task for history in histories if history in evidence.facts.waits):
+            with closing(sqlite3.connect(evidence.databases[0])) as database:
+                query = "SELECT key, value FROM xcom WHERE dag_id = ? AND task_id = ? AND map_index = ?"
+                found = dict(database.execute(query, (dag_id, task.task_id, task.map_index)))
+            result = results[f"{dag_id}.{task.label}"]
+            assert json.loads(found["_link_OperationLink"]).endswith(f"/v1/{result['operation']}")
+            assert json.loads(found["_link_OperationLogsLink"]) == result["logs_url"] != ""
 
 
 def test_each_operation_was_submitted_once(evidence: Evidence) -> None:

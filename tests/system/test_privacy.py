@@ -1,8 +1,9 @@
 """Nothing that a run leaves behind tells who the patients are: not the logs, not Airflow's database.
 
-The patients are made up, and everything that would identify one is a value that occurs nowhere else. It is in the files,
-in the names of folders, files and objects, in filters and in what goes wrong; so is the token of the connection. UIDs, counts and what a DAG's author types
-into the parameters of a run may be found; ``canary`` is such a parameter, and shows that the search would find something.
+The patients are made up, and everything that would identify one is a value that occurs nowhere else. It is in the
+files, in the names of folders, files and objects, in filters and in what goes wrong; and there is the token of the
+connection. UIDs, counts and what a DAG's author types into the parameters of a run may be found; ``canary`` is such a
+parameter, and shows that the search would find something.
 """
 
 from __future__ import annotations
@@ -80,13 +81,14 @@ def test_requests_were_logged_in_full_in_workers_and_in_the_triggerer(evidence: 
 def test_no_log_tells_who_the_patients_are(evidence: Evidence) -> None:
     logs = evidence.folder / "logs"
     assert {path.name for path in logs.iterdir()} == {"cloud-storage.log", "emulator.log", "requests.json"}
-    assert search_files(evidence.folder / "airflow", evidence.sentinels) == []
-    assert search_files(logs, evidence.sentinels) == []
+    require_none(
+        [*search_files(evidence.folder / "airflow", evidence.sentinels), *search_files(logs, evidence.sentinels)]
+    )
 
 
 def test_no_table_of_the_database_tells_who_the_patients_are(evidence: Evidence) -> None:
     for database in evidence.databases:
-        assert search_database(database, evidence.sentinels, fernet_key=evidence.fernet_key) == [], database.name
+        require_none(search_database(database, evidence.sentinels, fernet_key=evidence.fernet_key))
 
 
 def test_every_table_that_matters_was_searched_with_rows_in_it(evidence: Evidence) -> None:
@@ -140,6 +142,11 @@ def test_a_single_slip_would_have_been_found(evidence: Evidence, tmp_path: Path,
             )
             copy.commit()
         assert search_database(path, evidence.sentinels) == [Find("copy: xcom.value", sentinel.name)]
+
+
+def require_none(finds: list[Find]) -> None:
+    if finds:
+        pytest.fail("\n".join(f"{find.place}: {find.sentinel}" for find in finds), pytrace=False)
 
 
 def last_error(evidence: Evidence, task: str) -> str:

@@ -1,4 +1,4 @@
-"""Touches a patient's data in every way there is, often in vain: what must not show is in templates, answers and errors.
+"""Touches a patient's data in every way there is, often in vain: what must not show is in templates and in errors.
 
 Who the patient is stands in a variable that is set in the environment of the workers: of that Airflow keeps nothing by
 itself. What is in ``params`` it does keep.
