@@ -19,8 +19,8 @@ from tests.system.sentinels import Sentinel
 class Evidence:
     """What is known of the run when everything is stopped.
 
-    :param folder: What it wrote: ``airflow`` is AIRFLOW_HOME, ``snapshots`` has copies of the database, ``logs`` what the
-        emulators said.
+    :param folder: What it wrote: ``airflow`` is AIRFLOW_HOME, ``snapshots`` has copies of the database, and ``logs``
+        what the emulators said.
     :param fernet_key: What Airflow encrypted in its database with.
     :param sentinels: What must not be found.
     :param canary: What must be found.
