@@ -126,8 +126,11 @@ def _checked(listing: Iterator[_Found]) -> Iterator[_Found]:
 
 
 def _listing(source: object, buckets: Buckets | None) -> Iterator[_Found]:
-    if not isinstance(source, str | os.PathLike) or not (text := os.fspath(source)) or not isinstance(text, str):
+    text = os.fspath(source) if isinstance(source, str | os.PathLike) else None
+    if not isinstance(text, str):
         raise ConfigurationError(f"a source of type {type(source).__name__} is not usable: {_ACCEPTED}")
+    if not text:
+        raise ConfigurationError(f"a source is empty: {_ACCEPTED}")
     if text.startswith("gs://"):
         return _objects(text, buckets)
     if _SCHEME.match(text):

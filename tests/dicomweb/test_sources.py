@@ -148,10 +148,24 @@ def test_what_cannot_be_read_is_listed_and_says_so_when_it_is_opened(folder: Pat
             listed[name].open()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root can list every directory")
-def test_a_directory_that_cannot_be_listed_is_a_source_that_cannot_be_opened(folder: Path) -> None:
+@pytest.fixture
+def not_root():
+    """Whoever runs the tests, root can list every directory: be nobody for a while."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(user)
+
+
+def test_a_directory_that_cannot_be_listed_is_a_source_that_cannot_be_opened(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     (folder / "closed").mkdir(mode=0o000)
-    listed = [each for each in list_sources(folder) if each.name.endswith("closed/")]
+    folder.chmod(0o755)
+    monkeypatch.chdir(folder)  # the folders above are private to the user of the tests
+    request.getfixturevalue("not_root")
+    listed = [each for each in list_sources(Path()) if each.name.endswith("closed/")]
     assert len(listed) == 1
     with pytest.raises(OSError, match="cannot be listed"):
         listed[0].open()
