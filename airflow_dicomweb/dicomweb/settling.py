@@ -7,6 +7,7 @@ What an outcome rests on:
 - What was sent and is in an answer neither as referenced nor as failed was not stored. It is sent once more, alone, so
   that a bad neighbour does not decide over it.
 - An instance that is both referenced and failed was not stored.
+- An instance that a search names and that cannot be fetched is not sent: what is there could be lost.
 - An answer that cannot be read fails its own batch, which may have been stored or not.
 
 Source: DICOM PS3.18 section 10.5 (store transaction).
@@ -200,7 +201,11 @@ class Sender:
             return self.failed([item], f"not sent: {self.stop}")
         try:
             stored = self._server.digest_of(item.path)
-            if stored is None:  # gone since it was searched for
+            if stored is None:
+                # A server that finds two of them, in two studies, gives neither; only what a search does not name is gone.
+                if (item.path.series, item.path.instance) in self._server.instances_of(item.path.study):
+                    self.answered = True
+                    return self.failed([item], NOT_GIVEN)
                 item.existed = False
                 return self.send([item])
             same = digest(item.read()) == stored
@@ -241,6 +246,7 @@ class Sender:
         return [_not_verified(outcome, f"it {finding}")]
 
 
+NOT_GIVEN = "the server names it in a search but does not give it: it cannot be compared"
 CONFLICT = "the server has other bytes under this identity, and keeps them"
 
 

@@ -164,9 +164,20 @@ def test_what_a_silent_server_has_already_is_compared_and_not_sent(tmp_path: Pat
 
 def test_what_was_found_and_is_gone_when_it_is_fetched_is_sent(tmp_path: Path) -> None:
     series_of(tmp_path, 1)
-    with storing(found(0), Fault(404), stored(0)) as (client, server):
+    with storing(found(0), Fault(404), NOTHING, stored(0)) as (client, server):
         assert kinds(client.store(tmp_path)) == ["created"]
     assert len(posts(server)) == 1
+
+
+@pytest.mark.parametrize("verify", ["response", "exists"])
+def test_what_a_search_names_and_cannot_be_fetched_is_neither_sent_nor_created(tmp_path: Path, verify: str) -> None:
+    """As Orthanc answers when one SOP Instance UID is in two studies: 404, multiple resources match."""
+    series_of(tmp_path, 2)
+    with storing(found(0), Fault(404), found(0), stored(1), found(0, 1)) as (client, server):
+        result = client.store(tmp_path, workers=1, verify=verify)
+    assert kinds(result) == ["failed", "created"]
+    assert result.outcomes[0].reason == "the server names it in a search but does not give it: it cannot be compared"
+    assert [len(sent(post)) for post in posts(server)] == [1]
 
 
 def test_a_refusal_after_a_lost_answer_is_no_failure_when_the_bytes_are_there(tmp_path: Path) -> None:
