@@ -12,6 +12,7 @@ Source: PS3.10 section 8.2 (file ids have no extension), Cloud Healthcare API v1
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import heapq
 import logging
@@ -37,6 +38,7 @@ Shard = tuple[int, int]
 
 _MAGIC = re.compile(r"[*?[]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
+_NO_TARGET = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR})
 _ACCEPTED = "an existing file or directory, a glob such as 'incoming/**', or gs://BUCKET/PREFIX/** is accepted"
 
 
@@ -48,13 +50,18 @@ class Source:
         every shard.
     :param name: Path or ``gs://`` URI. Private: it may hold a patient's name.
     :param size: Bytes, when it was listed.
-    :param open: Opens it at its start; raises OSError or a DicomWebError if it cannot.
+    :param open: Opens it at its start; raises OSError or a DicomWebError if it cannot, UnlistedDirectoryError if it is
+        a directory.
     """
 
     ordinal: int
     name: str
     size: int
     open: Callable[[], BinaryIO]
+
+
+class UnlistedDirectoryError(OSError):
+    """A source is a directory that cannot be listed: nobody knows how many files are below it."""
 
 
 class Buckets(Protocol):
@@ -136,13 +143,37 @@ def _listing(source: object, buckets: Buckets | None) -> Iterator[_Found]:
     if _SCHEME.match(text):
         raise ConfigurationError(f"a source with a scheme must be gs://: {_ACCEPTED}")
     path = Path(text)
-    if path.is_dir():
+    mode = _mode(path)
+    if mode is not None and stat.S_ISDIR(mode):
         return _below(path, "", frozenset())
-    if path.exists():
+    if mode is not None:
         return iter([_file(path, path.name)])
     if _MAGIC.search(text):
         return _matching(text)
     raise ConfigurationError(f"a source does not exist: {_ACCEPTED}")
+
+
+def is_empty_folder(path: str | os.PathLike[str]) -> bool:
+    """Tell whether there is a folder with nothing to store in it or below it.
+
+    :raises ConfigurationError: If that cannot be found out.
+    """
+    folder = Path(path)
+    mode = _mode(folder)
+    return mode is not None and stat.S_ISDIR(mode) and next(_below(folder, "", frozenset()), None) is None
+
+
+def _mode(path: Path) -> int | None:
+    """Look up what there is at a path, if anything."""
+    try:
+        return path.stat().st_mode
+    except ValueError:  # a null byte, say: no path at all
+        return None
+    except OSError as error:
+        # A glob may be longer than any name.
+        if error.errno in _NO_TARGET and (error.errno != errno.ENAMETOOLONG or _MAGIC.search(str(path))):
+            return None
+        raise ConfigurationError(f"a source cannot be read: {error.strerror}; {_ACCEPTED}") from None
 
 
 def _objects(uri: str, buckets: Buckets | None) -> Iterator[_Found]:
@@ -158,15 +189,15 @@ def _file(path: Path, relative: str) -> _Found:
         return _Found(str(path), relative, 0, partial(_open, path))
     if stat.S_ISREG(found.st_mode):
         return _Found(str(path), relative, found.st_size, partial(_open, path))
-    return _Found(str(path), relative, 0, partial(_refuse, "not a regular file"))
+    return _Found(str(path), relative, 0, partial(_refuse, OSError, "not a regular file"))
 
 
 def _open(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _refuse(reason: str) -> BinaryIO:
-    raise OSError(reason)
+def _refuse(error: type[OSError], reason: str) -> BinaryIO:
+    raise error(reason)
 
 
 def _below(root: Path, relative: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[_Found]:
@@ -175,9 +206,10 @@ def _below(root: Path, relative: str, ancestors: frozenset[tuple[int, int]]) -> 
     try:
         found = folder.stat()
         with os.scandir(folder) as listing:
-            entries = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in listing)
+            entries = sorted(f"{entry.name}/" if _is_directory(entry) else entry.name for entry in listing)
     except OSError:  # not readable: nothing below it may be passed over silently
-        yield _Found(f"{folder}/", relative, 0, partial(_refuse, "a directory that cannot be listed"))
+        refuse = partial(_refuse, UnlistedDirectoryError, "a directory that cannot be listed")
+        yield _Found(f"{folder}/", relative, 0, refuse)
         return
     identity = (found.st_dev, found.st_ino)
     if identity in ancestors:  # a symbolic link to a directory above
@@ -189,10 +221,20 @@ def _below(root: Path, relative: str, ancestors: frozenset[tuple[int, int]]) -> 
             yield _file(folder / entry, f"{relative}{entry}")
 
 
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    """Tell whether there may be files below an entry; one that is broken says nothing about the others."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        # A link to itself leads nowhere; one that may not be followed may lead to a directory.
+        return error.errno not in _NO_TARGET
+
+
 def _matching(pattern: str) -> Iterator[_Found]:
     first = next(_MAGIC.finditer(pattern)).start()
     fixed = pattern[: pattern.rfind("/", 0, first) + 1]
-    if fixed and not Path(fixed).is_dir():
+    mode = _mode(Path(fixed))
+    if mode is None or not stat.S_ISDIR(mode):
         raise ConfigurationError(f"the folder of a glob does not exist: {_ACCEPTED}")
     return _only(pattern[len(fixed) :], _below(Path(fixed), "", frozenset()))
 
@@ -202,7 +244,8 @@ def _only(pattern: str, listing: Iterator[_Found]) -> Iterator[_Found]:
     left_out, expression = 0, re.compile(_expression(pattern), re.DOTALL)
     for found in listing:
         unlisted = found.relative == "" or found.relative.endswith("/")
-        if _may_hold(pattern, found.relative) if unlisted else expression.fullmatch(found.relative):
+        # What cannot be listed may be a link to a file.
+        if expression.fullmatch(found.relative.rstrip("/")) or (unlisted and _may_hold(pattern, found.relative)):
             yield found
         else:
             left_out += 1

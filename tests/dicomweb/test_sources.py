@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import pytest
 
-from airflow_dicomweb.dicomweb.sources import list_sources
+from airflow_dicomweb.dicomweb.sources import UnlistedDirectoryError, list_sources
 from airflow_dicomweb.errors import ConfigurationError
 
 NAMES = ["b.dcm", "a/IM0001", "a/x/1.dcm", "a.dcm", "a-b/2.dcm", "c", ".hidden", "a/x/[odd].dcm"]
@@ -169,6 +169,60 @@ def test_a_directory_that_cannot_be_listed_is_a_source_that_cannot_be_opened(
     assert len(listed) == 1
     with pytest.raises(OSError, match="cannot be listed"):
         listed[0].open()
+
+
+def test_a_broken_link_hides_nothing_but_itself(tmp_path: Path) -> None:
+    good = [tmp_path / f"{number}.dcm" for number in range(5)]
+    for path in good:
+        path.write_text("x")
+    (tmp_path / "3.self").symlink_to("3.self")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    readable, unreadable = [], []
+    for source in list_sources(tmp_path):
+        try:
+            source.open().close()
+        except OSError:
+            unreadable.append(Path(source.name).name)
+        else:
+            readable.append(Path(source.name))
+    assert readable == good
+    assert unreadable == ["3.self", "dangling"]
+
+
+@pytest.mark.parametrize("pattern", ["", "*.dcm"])
+def test_a_link_that_may_not_be_followed_hides_nothing_but_itself(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, pattern: str
+) -> None:
+    (folder / "closed" / "inside.dcm").mkdir(parents=True)
+    (folder / "link.dcm").symlink_to(Path("closed", "inside.dcm"))
+    (folder / "closed").chmod(0o000)
+    folder.chmod(0o755)
+    monkeypatch.chdir(folder)
+    request.getfixturevalue("not_root")
+    listed = {each.name: each for each in list_sources(pattern or Path())}
+    assert {"a.dcm", "b.dcm", "link.dcm/"} <= set(listed)
+    with pytest.raises(UnlistedDirectoryError):
+        listed["link.dcm/"].open()
+
+
+def test_what_cannot_be_looked_at_is_refused_with_the_reason_and_without_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    (folder / "closed").mkdir(mode=0o000)
+    folder.chmod(0o755)
+    monkeypatch.chdir(folder)
+    request.getfixturevalue("not_root")
+    for source in ("closed/Doe", "closed/Doe/*.dcm", ["a.dcm", "closed/Doe"]):
+        with pytest.raises(ConfigurationError, match="Permission denied") as refusal:
+            list_sources(source)
+        assert "Doe" not in str(refusal.value)
+    with pytest.raises(ConfigurationError, match="name too long") as refusal:
+        list_sources("Doe" * 100)
+    assert "Doe" not in str(refusal.value)
+
+
+def test_a_glob_may_be_longer_than_a_name(folder: Path) -> None:
+    assert relative(folder, f"{folder}/[{'b' * 300}].dcm") == ["b.dcm"]
 
 
 @dataclass(frozen=True)
