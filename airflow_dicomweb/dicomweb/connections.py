@@ -2,7 +2,7 @@
 
 Settled here: the time-out while a body is sent (urllib3 uses the connect time-out for that, so that a large body on a
 slow line fails after ten seconds); no credentials out of ``.netrc``; no content encoding (a server that compresses
-DICOM answers ten times slower); an answer that comes before the request is wholly sent is read.
+DICOM answers ten times slower); an answer that comes before the request is wholly sent is read; no proxy for loopback.
 
 Source: RFC 9110 sections 7.8 and 12.5.3, RFC 9112 section 9.3 (persistence) and 9.6 (early close).
 """
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 import requests.adapters
@@ -27,6 +28,7 @@ import urllib3.exceptions
 from urllib3.util import wait_for_read
 
 from airflow_dicomweb import __version__
+from airflow_dicomweb.dicomweb.addresses import is_loopback
 from airflow_dicomweb.dicomweb.log_privacy import keep_queries_out_of_logs
 from airflow_dicomweb.dicomweb.multipart import BLOCK_SIZE
 from airflow_dicomweb.dicomweb.sending import SendableBody, Sending
@@ -129,6 +131,9 @@ class Connections:
         def send() -> requests.Response:
             prepared = session.prepare_request(request)
             settings = session.merge_environment_settings(url, {}, True, self._verify, self._client_cert)  # noqa: FBT003
+            # A proxy is another machine: it would read what was meant to stay on this one, credentials too.
+            if is_loopback(urlsplit(url).hostname or ""):
+                settings["proxies"] = {}
             return session.send(prepared, timeout=(self._connect_timeout, self._request_timeout), **settings)
 
         result = self._guarded(send)

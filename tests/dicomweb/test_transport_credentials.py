@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -203,3 +204,32 @@ def test_a_proxy_that_refuses_is_named_as_the_cause_without_its_password(monkeyp
     ):
         client.send("GET", "studies")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "pacs.localhost", "[::1]"])
+def test_what_is_meant_for_this_machine_does_not_go_to_a_proxy(
+    host: str, variable: str, monkeypatch: pytest.MonkeyPatch
+):
+    with faulty() as proxy, faulty(host="::1" if host == "[::1]" else "127.0.0.1") as server:
+        monkeypatch.setenv(variable, proxy.url)
+        url = f"http://{host}:{server.port}"
+        with Transport(url, credentials=Bearer("token"), retry_policy=ONCE) as client:
+            if host == "pacs.localhost":  # not every resolver knows the name: what counts is what the proxy sees
+                with suppress(TransportError):
+                    client.send("GET", "studies")
+            else:
+                assert client.send("GET", "studies").status == 200
+                assert server.received[0].header("authorization") == ["Bearer token"]
+        assert proxy.connections == 0
+
+
+def test_credentials_over_plain_http_need_the_authors_word_behind_a_proxy_too(monkeypatch: pytest.MonkeyPatch):
+    with faulty() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        with pytest.raises(ConfigurationError, match="plain http"):
+            Transport("http://pacs.example", credentials=Bearer("token"))
+        assert proxy.connections == 0
+        with Transport("http://pacs.example", credentials=Bearer("token"), allow_insecure_auth=True) as client:
+            assert client.send("GET", "studies").status == 200
+    assert proxy.received[0].header("authorization") == ["Bearer token"]
