@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from html.entities import codepoint2name
 from typing import Any
 
 from airflow_dicomweb.dicomweb.media_types import DICOM, MULTIPART, MediaType
@@ -20,7 +21,9 @@ MAX_WORDS = 300
 
 # Values of these parameters are the request's form, never a patient's.
 _HARMLESS = {"limit", "offset", "includefield", "fuzzymatching", "viewport", "quality", "pagesize", "pagetoken"}
-_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+# UIDs of these may be shown; a value of another attribute may look like one (an accession number 12.34).
+_UID_TAGS = {"0020000D", "0020000E", "00080018", "00080016"}
+_UIDS = re.compile(r"[0-9]+(\.[0-9]+)+([,\\][0-9]+(\.[0-9]+)+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +100,35 @@ def server_words(answer: Answer, query: Iterable[tuple[str, str]] = ()) -> str:
         words = _from_markup(text)
     if words is None:
         words = text if name.startswith("text/") or not name else ""
-    for key, value in query:
-        if value and key.lower() not in _HARMLESS and not _UID.fullmatch(value):
-            words = re.sub(re.escape(value), "***", words, flags=re.IGNORECASE)
+    # All at once and the long ones first: a short value must not break up a longer one that holds it.
+    if private := sorted({value for key, value in query if _is_private(key, value)}, key=len, reverse=True):
+        words = re.sub("|".join(map(_in_any_form, private)), "***", words, flags=re.IGNORECASE)
     words = " ".join("".join(char if char.isprintable() else " " for char in words).split())
     return words if len(words) <= MAX_WORDS else f"{words[: MAX_WORDS - 3]}..."
+
+
+def _is_private(key: str, value: str) -> bool:
+    if not value or key.lower() in _HARMLESS:
+        return False
+    return not ((key.endswith("UID") or key in _UID_TAGS) and _UIDS.fullmatch(value))
+
+
+def _in_any_form(value: str) -> str:
+    """Give a pattern for a value as it is, percent-encoded, or escaped for HTML, as a whole or in part, also twice."""
+    return "".join(map(_character, value))
+
+
+def _character(char: str) -> str:
+    forms = [r"\+"] if char == " " else []
+    for each in dict.fromkeys((char, char.lower(), char.upper())):
+        forms.append(re.escape(each))
+        encodings = {each.encode("utf-8", "replace"), each.encode("latin-1", "ignore")} - {b""}
+        forms += ["".join(f"%(?:25)*{byte:02x}" for byte in octets) for octets in sorted(encodings)]
+    for code in sorted({ord(each) for each in (char, char.lower(), char.upper()) if len(each) == 1}):
+        names = ["apos"] if code == ord("'") else []
+        names += [codepoint2name[code]] if code in codepoint2name else []
+        forms.append(f"&(?:amp;)*(?:{'|'.join([*names, f'#0*{code}', f'#x0*{code:x}'])});")
+    return f"(?:{'|'.join(forms)})"
 
 
 def _from_json(text: str) -> str | None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import html
+import json
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
 import pytest
 
 from airflow_dicomweb.dicomweb.answers import MAX_WORDS, Answer, server_words
@@ -72,6 +77,54 @@ def test_what_was_asked_for_is_masked_and_uids_are_not():
     query = [("PatientName", "doe^jane"), ("StudyInstanceUID", "1.2.3"), ("limit", "10"), ("PatientID", "")]
     words = server_words(answer("DOE^JANE in 1.2.3, limit 10", "text/plain"), query)
     assert words == "*** in 1.2.3, limit 10"
+
+
+@pytest.mark.parametrize("name", ["O'Neil^Zoë & Co", "DOE^JANE MARY", "<D/O+E>=*", "Ünal^Ş", "50%5E"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        str,
+        quote,
+        quote_plus,
+        lambda text: quote(text, safe=""),
+        lambda text: quote(text).lower(),
+        lambda text: quote_plus(text).lower(),
+        lambda text: quote(quote(text)),
+        lambda text: quote(text, safe="^/"),
+        html.escape,
+        lambda text: html.escape(text, quote=False),
+        lambda text: html.escape(html.escape(text)),
+        lambda text: html.escape(text).replace("&#x27;", "&#39;"),
+        lambda text: html.escape(text).replace("&#x27;", "&apos;"),
+        lambda text: "".join(f"&#{ord(char)};" for char in text),
+        lambda text: "".join(f"&#x{ord(char):04X};" for char in text),
+        lambda text: quote(text.upper()),
+    ],
+    ids=range(16),
+)
+def test_what_was_asked_for_is_masked_in_every_form_in_which_servers_repeat_it(form: Callable[[str], str], name: str):
+    shown = json.dumps({"message": f"cannot parse PatientName={form(name)}, limit=5"})
+    words = server_words(answer(shown), [("PatientName", name), ("limit", "5")])
+    assert words == "cannot parse PatientName=***, limit=5"
+
+
+def test_a_short_value_does_not_break_up_a_longer_one():
+    query = [("PatientSex", "O"), ("PatientName", "DOE")]
+    assert server_words(answer("DOE, O", "text/plain"), query) == "***, ***"
+
+
+@pytest.mark.parametrize(
+    "name", ["StudyInstanceUID", "FrameOfReferenceUID", "0020000D", "0020000E", "00080018", "00080016"]
+)
+def test_uids_of_uid_attributes_stay_visible(name: str):
+    assert server_words(answer("no 1.2.3,1.2.4", "text/plain"), [(name, "1.2.3,1.2.4")]) == "no 1.2.3,1.2.4"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("AccessionNumber", "12.34"), ("00100020", "1.2.3"), ("StudyInstanceUID", "DOE")]
+)
+def test_what_merely_looks_like_a_uid_or_stands_in_its_place_is_masked(name: str, value: str):
+    assert server_words(answer(f"no {value}", "text/plain"), [(name, value)]) == "no ***"
 
 
 def test_json_is_read_whatever_the_type_says():
