@@ -28,7 +28,7 @@ from airflow_dicomweb.dicomweb.stow import ON_CONFLICT, VERIFY, InstanceOutcome,
 from airflow_dicomweb.dicomweb.stow_answers import PROCESSING_FAILURE, Failure, read_answer
 from airflow_dicomweb.dicomweb.uids import check_uid
 from airflow_dicomweb.dicomweb.wado import digest
-from airflow_dicomweb.errors import DicomWebError, ProtocolError, ResponseError
+from airflow_dicomweb.errors import AuthorizationError, ConfigurationError, DicomWebError, ProtocolError, ResponseError
 
 # An instance over which a server breaks must not stop the others; a server that breaks over each of them must be left alone.
 _CRASHES = frozenset({500, 501})
@@ -244,6 +244,11 @@ class Sender:
             return [outcome]
         finding = "is not there afterwards" if stored is None else "has other bytes now"
         return [_not_verified(outcome, f"it {finding}")]
+
+
+def is_unusable(error: DicomWebError) -> bool:
+    """Tell whether an error is about the server as a whole, not about what was asked."""
+    return error.retryable or isinstance(error, AuthorizationError | ConfigurationError)
 
 
 NOT_GIVEN = "the server names it in a search but does not give it: it cannot be compared"

@@ -8,6 +8,8 @@ Every source gets exactly one outcome (``settling.py`` says what it rests on).
   round. So the first wins, whatever the threads do.
 - Batches are sent by a few threads while the next ones are listed and read: nothing waits in memory but what is being
   sent next.
+- A study that the server cannot search fails alone; if the server protects what it has, its instances are sent all the
+  same.
 - When the server cannot be reached, or refuses the sender, the rest fails without being sent. The error itself is raised
   only if no answer was read at all.
 
@@ -26,7 +28,15 @@ from typing import Any
 
 from airflow_dicomweb.dicomweb.batches import Item, batches
 from airflow_dicomweb.dicomweb.part10 import NotDicom, read_header
-from airflow_dicomweb.dicomweb.settling import InstanceIds, Sender, StoreOptions, StoreServer, outcome_of, unreadable
+from airflow_dicomweb.dicomweb.settling import (
+    InstanceIds,
+    Sender,
+    StoreOptions,
+    StoreServer,
+    is_unusable,
+    outcome_of,
+    unreadable,
+)
 from airflow_dicomweb.dicomweb.sources import Source
 from airflow_dicomweb.dicomweb.stow import InstanceOutcome, StoreResult
 from airflow_dicomweb.errors import DicomWebError
@@ -34,6 +44,7 @@ from airflow_dicomweb.errors import DicomWebError
 _log = logging.getLogger(__name__)
 
 _CACHED_STUDIES = 64
+_CANNOT_BE_ASKED = "the server cannot be asked whether it has it"
 
 OnOutcome = Callable[[InstanceOutcome], object]
 
@@ -78,7 +89,7 @@ class _Run:
         self._sender = Sender(server, options)
         self._outcomes: list[InstanceOutcome] = []
         self._pending: set[Future[list[InstanceOutcome]]] = set()
-        self._known: OrderedDict[str, InstanceIds] = OrderedDict()
+        self._known: OrderedDict[str, InstanceIds | DicomWebError] = OrderedDict()
         self._verified = options.verify == "response"
 
     def run(self, sources: Iterable[Source]) -> list[InstanceOutcome]:
@@ -124,22 +135,36 @@ class _Run:
                 waiting.append(item)
             else:
                 claimed.add(item.path.instance)
-                item.existed = self._exists(item)
+                known = self._instances_of(item.path.study)
+                if isinstance(known, DicomWebError):
+                    self._record(outcome_of(item, "failed", reason=f"{_CANNOT_BE_ASKED}: {known}"))
+                    continue
+                item.existed = (item.path.series, item.path.instance) in known
                 if item.existed and not self._server.habits.reports_conflicts:
                     self._start(self._sender.compare, item)
                 else:
                     yield item
 
-    def _exists(self, item: Item) -> bool:
-        study = item.path.study
+    def _instances_of(self, study: str) -> InstanceIds | DicomWebError:
+        """Give what the server has of a study, or why that cannot be known."""
         if study not in self._known and self._sender.stop is None:
-            try:
-                self._known[study] = self._server.instances_of(study)
-            except DicomWebError as error:
-                self._sender.note(error, stop=True)
+            self._known[study] = self._search(study)
             while len(self._known) > _CACHED_STUDIES:
                 self._known.popitem(last=False)
-        return (item.path.series, item.path.instance) in self._known.get(study, ())
+        return self._known.get(study, set())
+
+    def _search(self, study: str) -> InstanceIds | DicomWebError:
+        try:
+            return self._server.instances_of(study)
+        except DicomWebError as error:
+            if is_unusable(error):
+                self._sender.note(error, stop=True)
+            elif self._server.habits.reports_conflicts:
+                _log.warning("new and identical instances of study %s will not be told apart: %s", study, error)
+            else:
+                self._sender.error = self._sender.error or error
+                return error
+        return set()
 
     def _start(self, job: Callable[[Any], list[InstanceOutcome]], argument: object) -> None:
         """Have something done by the pool; wait first if it has enough to do."""
@@ -156,8 +181,9 @@ class _Run:
 
     def _record(self, outcome: InstanceOutcome) -> None:
         self._outcomes.append(outcome)
-        if outcome.path is not None and outcome.outcome == "created" and outcome.path.study in self._known:
-            self._known[outcome.path.study].add((outcome.path.series, outcome.path.instance))
+        known = self._known.get(outcome.path.study) if outcome.path is not None else None
+        if outcome.path is not None and outcome.outcome == "created" and isinstance(known, set):
+            known.add((outcome.path.series, outcome.path.instance))
         if self._verified or not outcome.is_stored:
             self._on_outcome(outcome)
 

@@ -18,6 +18,7 @@ from airflow_dicomweb.dicomweb.storing import store_all
 from airflow_dicomweb.errors import (
     AuthorizationError,
     NotFoundError,
+    ResponseError,
     TransportError,
     UnavailableError,
 )
@@ -120,6 +121,35 @@ def test_a_wrong_base_url_is_an_error(tmp_path: Path) -> None:
     series_of(tmp_path, 1)
     with storing(*[Fault(404)] * 3) as (client, _), pytest.raises(NotFoundError):
         client.store(tmp_path)
+
+
+@pytest.mark.parametrize("status", [400, 405, 422, 501])
+def test_a_study_that_cannot_be_searched_fails_alone_where_it_is_not_protected(tmp_path: Path, status: int) -> None:
+    (odd,) = series_of(tmp_path / "a", 1, study="1.2.840.2")
+    series_of(tmp_path / "b", 2)
+    with storing(Fault(status), NOTHING, stored(0, 1)) as (client, server):
+        result = client.store(tmp_path, workers=1)
+    assert kinds(result) == ["failed", "created", "created"]
+    assert result.outcomes[0].reason.startswith("the server cannot be asked whether it has it: GET http")
+    assert str(status) in result.outcomes[0].reason
+    assert odd.read_bytes() not in [part for post in posts(server) for part in sent(post)]
+
+
+@pytest.mark.parametrize("status", [400, 501])
+def test_a_server_that_protects_what_it_has_need_not_be_searched(tmp_path: Path, status: int) -> None:
+    series_of(tmp_path, 3)
+    with storing(Fault(status), stored(0, 1, failed={2: 0x0111}, status=409), client=Reporting) as (client, server):
+        result = client.store(tmp_path, workers=1)
+    assert kinds(result) == ["created", "created", "conflict"]
+    assert len(server.received) == 2
+
+
+def test_a_server_that_can_search_no_study_is_an_error(tmp_path: Path) -> None:
+    series_of(tmp_path / "a", 1)
+    series_of(tmp_path / "b", 1, study="1.2.840.2")
+    with storing(Fault(400), Fault(400)) as (client, server), pytest.raises(ResponseError):
+        client.store(tmp_path)
+    assert posts(server) == []
 
 
 def test_a_server_that_goes_away_leaves_what_was_stored_and_fails_the_rest(tmp_path: Path) -> None:
