@@ -133,7 +133,8 @@ class DicomWebClient:
             ``StoreResult.raise_for_failures``: ``fail`` or ``keep``. The server keeps what it has either way.
         :param verify: How far to look: ``response`` believes the answers, ``exists`` searches afterwards for everything
             that was accepted, ``bytes`` fetches it again and compares.
-        :param shard: ``(i, n)``: only the i-th of n parts of the listing.
+        :param shard: ``(i, n)``: only the i-th of n parts of the listing, not of the identities: where conflicts are not
+            reported, two that send different files under one identity may both say ``created``; ``verify="bytes"`` tells.
         :param on_outcome: Called in this thread with each outcome as soon as it is final.
         :return: One outcome for each source, in the order of their names. Refused instances raise nothing.
         :raises ConfigurationError: If an argument cannot be meant, a source does not exist or matches nothing. Nothing
