@@ -13,7 +13,6 @@ Source: DICOM PS3.18 section 10.6 (search transaction), PS3.3 section C.12.1 (SO
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 import time
 from collections import Counter
@@ -26,13 +25,14 @@ from typing import Any, BinaryIO, Literal, Self
 from airflow_dicomweb.dicomweb.inventory import Store, find_instances
 from airflow_dicomweb.dicomweb.part10 import NotDicom, UnusableFile, read_header
 from airflow_dicomweb.dicomweb.resources import InstancePath, parse_path
-from airflow_dicomweb.dicomweb.sources import Buckets, Source, list_sources
+from airflow_dicomweb.dicomweb.sources import Buckets, Source, UnlistedDirectoryError, is_empty_folder, list_sources
 from airflow_dicomweb.errors import NotFoundError, ProtocolError
 
-Outcome = Literal["stored", "identical", "conflicting", "unusable", "not_dicom", "missing"]
-OUTCOMES: tuple[Outcome, ...] = ("stored", "identical", "conflicting", "unusable", "not_dicom", "missing")
+Outcome = Literal["stored", "identical", "conflicting", "unusable", "not_dicom", "missing", "unlisted"]
+OUTCOMES: tuple[Outcome, ...] = ("stored", "identical", "conflicting", "unusable", "not_dicom", "missing", "unlisted")
 
 _BLOCK = 1 << 20
+_UNLISTED = "a directory that cannot be listed: what is below it is not known"
 _GONE = "cannot be read, or is not there any more"
 
 
@@ -46,7 +46,8 @@ class ListedFile:
     :param outcome: ``stored``: to be stored, or found in the store. ``identical``: the same bytes are under this
         identity already, in the store or earlier in the listing. ``conflicting``: other bytes are. ``unusable``: DICOM,
         or not to be opened, but no instance that a server could take. ``not_dicom``: something else. ``missing``:
-        looked for, and not found in the store.
+        looked for, and not found in the store. ``unlisted``: a directory that cannot be listed, so that nobody knows
+        which files are below it: nothing is proved as long as there is one.
     :param reason: Why no identity could be read; empty when it could.
     """
 
@@ -109,7 +110,7 @@ def list_if_any(source: str, *, buckets: Buckets | None = None) -> list[Source]:
     if source.startswith("gs://"):
         empty = buckets is not None and next(buckets.find(source), None) is None
     else:
-        empty = Path(source).is_dir() and not any(files for _, _, files in os.walk(source, followlinks=True))
+        empty = is_empty_folder(source)
     return [] if empty else list(list_sources(source, buckets=buckets))
 
 
@@ -176,6 +177,8 @@ def _read_identity(source: Source) -> ListedFile:
         return ListedFile(source.name, source.size, None, "not_dicom", str(finding))
     except UnusableFile as finding:
         return ListedFile(source.name, source.size, None, "unusable", str(finding))
+    except UnlistedDirectoryError:
+        return ListedFile(source.name, source.size, None, "unlisted", _UNLISTED)
     except (OSError, NotFoundError):
         return ListedFile(source.name, source.size, None, "unusable", _GONE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,14 @@ def folder(tmp_path: Path) -> Path:
     for number in (1, 2):
         write(folder / f"file-{number}", number)
     return folder
+
+
+@pytest.fixture
+def not_root() -> Iterator[Callable[[], None]]:
+    """Whoever runs the tests, root can list every directory: be nobody for the rest of the test."""
+    user = os.geteuid()
+    yield lambda: os.seteuid(65534) if user == 0 else None
+    os.seteuid(user)
 
 
 def write(path: Path, number: int, comment: str = "") -> Path:
@@ -162,6 +171,21 @@ def test_an_empty_folder_lists_nothing_and_a_missing_one_is_an_error(tmp_path: P
     assert list_if_any(str(tmp_path / "only")) == []
     with pytest.raises(ConfigurationError):
         list_if_any(str(tmp_path / "not mounted"))
+
+
+def test_a_directory_that_cannot_be_listed_has_an_outcome_of_its_own_and_is_not_empty(
+    client: HealthcareClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, not_root: Callable[[], None]
+) -> None:
+    (tmp_path / "night" / "closed").mkdir(parents=True)
+    write(tmp_path / "night" / "closed" / "file-1", 1)
+    (tmp_path / "night" / "closed").chmod(0o000)
+    (tmp_path / "night").chmod(0o755)
+    monkeypatch.chdir(tmp_path / "night")  # the folders above are private to the user of the tests
+    not_root()
+    (file,) = take_listing(list_if_any("."), client)
+    assert (file.name, file.path, file.outcome) == ("closed/", None, "unlisted")
+    assert "closed" not in file.reason
+    assert check_completeness(client, [file]).to_xcom()["unlisted"] == 1
 
 
 def test_what_is_missing_is_looked_for_again(client: HealthcareClient, folder: Path) -> None:
