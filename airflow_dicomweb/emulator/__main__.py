@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=8085, help="0 picks a free one (default: %(default)s)")
-    parser.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="where everything is kept")
+    parser.add_argument("--data-dir", type=_folder, required=True, metavar="DIR", help="where everything is kept")
     parser.add_argument(
         "--operation-seconds",
         type=_seconds,
@@ -72,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
         help="make this DICOM store, and its dataset, if it is not there; may be given more than once",
     )
     return parser
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("the name of a folder is expected")
+    return Path(text)
 
 
 def _port(text: str) -> int:

@@ -6,12 +6,11 @@ that ends: it waits for jobs on a socket that closes then.
 
 from __future__ import annotations
 
-import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -61,12 +60,14 @@ class Decoders:
         :return: The file, at its beginning.
         :raises ConversionError: If that cannot be done.
         """
-        descriptor, name = tempfile.mkstemp(dir=folder)
-        output = os.fdopen(descriptor, "rb")
+        # Named as incoming files are: what a kill leaves is swept away at the next start.
+        target = folder / secrets.token_hex(16)
+        target.touch(mode=0o600, exist_ok=False)
+        output = target.open("rb")
         try:
-            ok, words = self._do("convert", file, wanted, Path(name))
+            ok, words = self._do("convert", file, wanted, target)
         finally:
-            Path(name).unlink()
+            target.unlink()
         if not ok:
             output.close()
             raise ConversionError(words)

@@ -5,7 +5,7 @@
     DATA_DIR/
       lock                       held by the running emulator
       index.sqlite3              datasets, stores, instances, operations (see database.py)
-      incoming/3f2a...           files of requests under way; emptied when the emulator starts
+      incoming/3f2a...           files of requests under way; those are removed when the emulator starts
       instances/3f/3f2a....dcm   one file for each stored instance, byte for byte as it came
 
 A file is written, synced and moved to its place before the row that names it is committed, and its row goes before it
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath
+from airflow_dicomweb.emulator.data_folder import INDEX, own_files, refuse_foreign, unusable
 from airflow_dicomweb.emulator.database import Database
 from airflow_dicomweb.errors import ConfigurationError
 
@@ -135,10 +136,11 @@ class Instances:
     """All instances of all stores under one data folder.
 
     :param folder: The data folder; made when it is not there.
-    :raises ConfigurationError: If another emulator uses it.
+    :raises ConfigurationError: If another emulator uses it, it was not made by the emulator, or its index is broken.
     """
 
     def __init__(self, folder: Path) -> None:
+        refuse_foreign(folder)
         self.incoming_folder, self._files = folder / "incoming", folder / "instances"
         for each in (folder, self.incoming_folder, self._files):
             each.mkdir(parents=True, exist_ok=True)
@@ -148,18 +150,23 @@ class Instances:
         except OSError:
             self._lock.close()
             raise ConfigurationError("another emulator is using this data folder: choose another one") from None
-        self.database = Database(folder / "index.sqlite3")
-        self._sweep()
+        try:
+            self.database = Database(folder / INDEX)
+            self._sweep()
+        except sqlite3.DatabaseError as error:
+            self._lock.close()
+            raise unusable(error) from None
 
     def _sweep(self) -> None:
-        """Remove what a kill left behind."""
-        for left in self.incoming_folder.iterdir():
+        """Remove what a kill left behind, and nothing that anybody else put there."""
+        for left in own_files(self.incoming_folder):
             left.unlink()
         with self.database.reading() as index:
             known = {row["file"] for row in index.execute("SELECT file FROM instances")}
-        for file in self._files.glob("*/*.dcm"):
-            if file.stem not in known:
-                file.unlink()
+        for folder in filter(Path.is_dir, self._files.iterdir()):
+            for file in own_files(folder, ".dcm"):
+                if file.stem not in known and file == self.file(file.stem):
+                    file.unlink()
 
     def close(self) -> None:
         """Let go of the data folder."""

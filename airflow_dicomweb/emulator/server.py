@@ -111,6 +111,8 @@ def running_emulator(
     :param env: Environment variables on top of this process's, such as ``STORAGE_EMULATOR_HOST``.
     :raises ConfigurationError: If it does not start; the message has its own words.
     """
+    if not os.fspath(data_dir):
+        raise ConfigurationError("data_dir must be the name of a folder, not an empty string")
     command = [python, "-m", "airflow_dicomweb.emulator", "--port", str(port), "--data-dir", str(data_dir)]
     command += ["--operation-seconds", str(operation_seconds)]
     for name in create:

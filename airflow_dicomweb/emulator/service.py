@@ -24,7 +24,7 @@ class Service:
 
     :param folder: The data folder.
     :param operation_seconds: How long operations take at least.
-    :raises ConfigurationError: If another emulator uses the folder.
+    :raises ConfigurationError: If the folder cannot be used; see :class:`Instances`.
     """
 
     def __init__(self, folder: Path, operation_seconds: float = 0.0) -> None:

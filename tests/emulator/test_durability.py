@@ -94,7 +94,8 @@ def test_a_kill_right_after_an_answer_loses_nothing_of_it(tmp_path):
 def test_a_file_that_was_never_acknowledged_is_swept_away(tmp_path):
     with running_emulator(tmp_path / "data", create=[STORE]) as emulator:
         Api(emulator).store(instance())
-    for left in (tmp_path / "data" / "instances" / "ab" / "abcd.dcm", tmp_path / "data" / "incoming" / "abcd"):
+    name = "ab" * 16
+    for left in (tmp_path / "data" / "instances" / "ab" / f"{name}.dcm", tmp_path / "data" / "incoming" / name):
         left.parent.mkdir(exist_ok=True)
         left.write_bytes(b"half a file")
     with running_emulator(tmp_path / "data", create=[STORE]) as emulator:
@@ -213,6 +214,7 @@ def test_it_says_where_it_listens_and_makes_the_stores_that_are_asked_for(tmp_pa
         (["--operation-seconds", "-1"], "a number of seconds"),
         (["--operation-seconds", "nan"], "a number of seconds"),
         (["--create", "projects/p"], "is not of the form"),
+        (["--data-dir", ""], "the name of a folder is expected"),
     ],
 )
 def test_a_wrong_argument_is_told_at_once(tmp_path, arguments, words):
