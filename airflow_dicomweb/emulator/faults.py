@@ -8,7 +8,7 @@
      {"method": "POST", "match": ":import", "drop": "after"},
      {"match": "/operations/", "delay": 1.5, "times": 10}]
 
-A request suffers the first fault that fits it and is not used up.
+One fault may be sent without the list. A request suffers the first fault that fits it and is not used up.
 """
 
 from __future__ import annotations
@@ -73,11 +73,12 @@ class Faults:
     def add(self, asked: object) -> None:
         """Put faults into force, after those that are.
 
+        :param asked: A JSON list of faults, or one fault by itself.
         :raises ApiError: 400 if one cannot be read; none is in force then.
         """
-        if not isinstance(asked, list):
-            raise ApiError(400, "a JSON list of faults is expected")
-        faults = [read_fault(each) for each in asked]
+        if not isinstance(asked, list | Mapping):
+            raise ApiError(400, "a fault, as a JSON object, or a list of faults is expected")
+        faults = [read_fault(each) for each in (asked if isinstance(asked, list) else [asked])]
         with self._lock:
             self._faults += faults
 

@@ -109,4 +109,13 @@ def test_a_fault_that_cannot_be_is_refused_with_all_that_came_with_it(api, fault
     envelope(requests.post(url, json=[{"status": 500}, fault], timeout=30), 400)
     assert requests.get(url, timeout=30).json() == []
     envelope(requests.post(url, data="no JSON", timeout=30), 400)
-    envelope(requests.post(url, json={"status": 500}, timeout=30), 400)
+    if fault != []:  # A list of no faults is one.
+        envelope(requests.post(url, json=fault, timeout=30), 400)
+    assert requests.get(url, timeout=30).json() == []
+
+
+def test_one_fault_is_taken_without_a_list_too(api):
+    url = f"{api.emulator.base_url}/_emulator/faults"
+    assert requests.post(url, json={"match": STUDIES, "status": 503}, timeout=30).ok
+    assert requests.post(url, json=[{"match": STUDIES, "status": 500}], timeout=30).ok
+    assert [api.get("studies").status_code for _ in range(3)] == [503, 500, 204]
