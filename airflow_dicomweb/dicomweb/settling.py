@@ -8,7 +8,7 @@ What an outcome rests on:
   that a bad neighbour does not decide over it.
 - An instance that is both referenced and failed was not stored.
 - An instance that a search names and that cannot be fetched is not sent: what is there could be lost.
-- An answer that cannot be read fails its own batch, which may have been stored or not.
+- What was sent and got no answer, or one that cannot be read, may be stored: it is looked for (``lost_answers.py``).
 
 Source: DICOM PS3.18 section 10.5 (store transaction).
 """
@@ -28,11 +28,20 @@ from airflow_dicomweb.dicomweb.stow import ON_CONFLICT, VERIFY, InstanceOutcome,
 from airflow_dicomweb.dicomweb.stow_answers import PROCESSING_FAILURE, Failure, read_answer
 from airflow_dicomweb.dicomweb.uids import check_uid
 from airflow_dicomweb.dicomweb.wado import digest
-from airflow_dicomweb.errors import AuthorizationError, ConfigurationError, DicomWebError, ProtocolError, ResponseError
+from airflow_dicomweb.errors import (
+    AuthorizationError,
+    ConfigurationError,
+    DicomWebError,
+    ProtocolError,
+    ResponseError,
+    TransportError,
+)
 
 # An instance over which a server breaks must not stop the others; a server that breaks over each of them must be left alone.
 _CRASHES = frozenset({500, 501})
 _MOST_CRASHES = 3
+# Statuses that come when a request was taken up and its answer was lost on the way, or within the server.
+_TAKEN_UP = frozenset({500, 502, 504})
 
 InstanceIds = set[tuple[str, str]]
 """Series and SOP Instance UIDs of the instances of a study."""
@@ -95,6 +104,10 @@ class StoreServer(Protocol):
         ...
 
 
+LostAnswer = tuple[Item, DicomWebError]
+"""An instance that was sent, and what came instead of an answer from which its fate could be read."""
+
+
 class Sender:
     """Sends instances from any number of threads, and gives the outcome of each.
 
@@ -110,6 +123,8 @@ class Sender:
         """Why nothing more is sent: the server cannot be reached, or refuses the sender."""
         self.error: DicomWebError | None = None
         """The first error of all."""
+        self.lost: list[LostAnswer] = []
+        """What was sent and may be stored: it has no outcome yet."""
         self._crashes = 0
 
     def send(self, batch: Sequence[Item]) -> list[InstanceOutcome]:
@@ -132,8 +147,10 @@ class Sender:
             self._crashes += 1
         else:
             self.note(error)
-        unread = "the answer cannot be read, it may be stored or not: " if isinstance(error, ProtocolError) else ""
-        return self.failed(batch, f"{unread}{error}", code=status)
+        if isinstance(error, TransportError | ProtocolError) or status in _TAKEN_UP:
+            self.lost += [(item, error) for item in batch]
+            return []
+        return self.failed(batch, str(error), code=status)
 
     def _each_alone(self, batch: Sequence[Item]) -> list[InstanceOutcome]:
         return [outcome for item in batch for outcome in self.send([item])]

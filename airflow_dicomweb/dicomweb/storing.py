@@ -27,9 +27,11 @@ from itertools import groupby
 from typing import Any
 
 from airflow_dicomweb.dicomweb.batches import Item, batches
+from airflow_dicomweb.dicomweb.lost_answers import Lookup
 from airflow_dicomweb.dicomweb.part10 import NotDicom, read_header
 from airflow_dicomweb.dicomweb.settling import (
     InstanceIds,
+    LostAnswer,
     Sender,
     StoreOptions,
     StoreServer,
@@ -93,9 +95,12 @@ class _Run:
         self._verified = options.verify == "response"
 
     def run(self, sources: Iterable[Source]) -> list[InstanceOutcome]:
+        lookup = Lookup(self._server)
         waiting = self._round(self._readable(sources))
+        self._look_for_lost(lookup)
         while waiting:
             waiting = self._round(waiting)
+            self._look_for_lost(lookup)
         if self._sender.error is not None and not self._sender.answered:
             raise self._sender.error
         if not self._verified:
@@ -187,6 +192,18 @@ class _Run:
         if self._verified or not outcome.is_stored:
             self._on_outcome(outcome)
 
+    def _look_for_lost(self, lookup: Lookup) -> None:
+        """Look for what was sent without a readable answer, study by study."""
+        lost, before = sorted(self._sender.lost, key=_study_of_lost), len(self._outcomes)
+        self._sender.lost.clear()
+        for study, group in groupby(lost, key=_study_of_lost):
+            # What waits for the next round may have the identity of one that is there after all.
+            self._known.pop(study, None)
+            self._start(lookup.look_for, list(group))
+        self._collect(0)
+        if any(each.outcome != "failed" for each in self._outcomes[before:]):
+            self._sender.answered = True
+
     def _verify(self) -> None:
         """Look again for everything that the server accepted."""
         accepted = sorted((each for each in self._outcomes if each.is_stored), key=_study_of)
@@ -199,6 +216,10 @@ class _Run:
                 for outcome in group:
                     self._start(self._sender.verify_bytes, outcome)
         self._collect(0)
+
+
+def _study_of_lost(lost: LostAnswer) -> str:
+    return lost[0].path.study
 
 
 def _study_of(outcome: InstanceOutcome) -> str:
