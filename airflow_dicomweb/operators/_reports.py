@@ -5,11 +5,14 @@ Source: design of this package.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_dicomweb.errors import ConfigurationError
+from airflow_dicomweb.dicomweb.retries import add_to_message
+from airflow_dicomweb.errors import ConfigurationError, DicomWebError
 from airflow_dicomweb.healthcare.bodies import GcsPattern
 from airflow_dicomweb.healthcare.manifests import write_manifest
 
@@ -31,12 +34,47 @@ def check_report_uri(uri: Any) -> str:
     raise ConfigurationError("report_uri must be the absolute path of a file, or gs://BUCKET/OBJECT")
 
 
-def write_report(uri: str, lines: Iterable[Mapping[str, Any]], settings: ClientSettings) -> None:
-    """Write a report, whole or not at all, for its owner's eyes only (0600).
+def check_writable(uri: str, settings: ClientSettings) -> None:
+    """Make sure, before anything is sent, that a report can be written: write an empty one beside it, and remove it.
 
     :raises ConfigurationError: If the file cannot be written.
+    :raises DicomWebError: If the object cannot be written.
+    """
+    # Not the report itself: an earlier one stays until there is a new one, and it may be that nobody may replace it.
+    beside, buckets = f"{uri}.{uuid.uuid4().hex[:8]}", settings.buckets()
+    try:
+        write_manifest(beside, (), buckets)
+        if not uri.startswith("gs://"):
+            Path(beside).unlink()
+            return
+    except OSError as error:
+        raise ConfigurationError(
+            f"the report could not be written: {_cause(error)}; nothing was sent. report_uri must be the path of a file "
+            "that the worker may write, or gs://BUCKET/OBJECT"
+        ) from None
+    except DicomWebError as error:
+        add_to_message(error, "the report could not be written; nothing was sent")
+        raise
+    target = GcsPattern.parse(beside)
+    # Who may create objects may not always delete them.
+    with suppress(DicomWebError):
+        buckets.delete(target.bucket, target.pattern)
+
+
+def write_report(uri: str, lines: Iterable[Mapping[str, Any]], settings: ClientSettings, done: str) -> None:
+    """Write a report, whole or not at all, for its owner's eyes only (0600).
+
+    :param done: What was done, for the message of an error: it is done all the same.
+    :raises DicomWebError: If it cannot be written.
     """
     try:
         write_manifest(uri, lines, settings.buckets())
     except OSError as error:
-        raise ConfigurationError(f"the report could not be written: {error.strerror or type(error).__name__}") from None
+        raise DicomWebError(f"the report could not be written: {_cause(error)}; {done}") from None
+    except DicomWebError as error:
+        add_to_message(error, f"the report could not be written; {done}")
+        raise
+
+
+def _cause(error: OSError) -> str:
+    return error.strerror or type(error).__name__

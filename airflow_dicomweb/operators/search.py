@@ -13,7 +13,7 @@ from airflow_dicomweb.dicomweb.qido import search_query
 from airflow_dicomweb.dicomweb.stow import check_choice
 from airflow_dicomweb.errors import ConfigurationError, DicomWebError
 from airflow_dicomweb.operators._base import DicomWebOperator, reveal, whole_number
-from airflow_dicomweb.operators._reports import check_report_uri, write_report
+from airflow_dicomweb.operators._reports import check_report_uri, check_writable, write_report
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -77,18 +77,21 @@ class DicomWebSearchOperator(DicomWebOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Search; with more results than the limit nothing is returned.
 
+        :raises ConfigurationError: If an argument is wrong, or the report cannot be written: nothing was sent.
         :raises DicomWebError: If there are more results than the limit.
         """
         self._check()
         report_uri = reveal(self.report_uri)
         settings = self.hook.settings()
+        if report_uri is not None:
+            check_writable(report_uri, settings)
         with settings.client() as client:
             results = list(self._search(client))
         if len(results) > int(self.limit):
             raise DicomWebError(f"more than {self.limit} results: raise the limit, or narrow the filters")
-        if report_uri is not None:
-            write_report(report_uri, results, settings)
         self.log.info("%d results at the level %s", len(results), self.level)
+        if report_uri is not None:
+            write_report(report_uri, results, settings, f"{len(results)} results were found")
         if self.include_identifying:
             return results
         return [{name: value for name, value in each.items() if name in NOT_IDENTIFYING} for each in results]

@@ -13,7 +13,7 @@ from airflow_dicomweb.dicomweb.stow import ON_CONFLICT, VERIFY, check_choice
 from airflow_dicomweb.errors import ConfigurationError
 from airflow_dicomweb.healthcare.bodies import check_storage_class
 from airflow_dicomweb.operators._base import DicomWebOperator, reveal, whole_number
-from airflow_dicomweb.operators._reports import check_report_uri, write_report
+from airflow_dicomweb.operators._reports import check_report_uri, check_writable, write_report
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -39,7 +39,8 @@ class DicomWebStoreInstancesOperator(DicomWebOperator):
         back.
     :param max_failures: Instances that may be refused before the task fails.
     :param shard: ``(i, n)``: only the i-th of n parts of the source, counted from 0, for mapped tasks.
-    :param report_uri: Private file, or ``gs://`` object, with one line for each file.
+    :param report_uri: Private file, or ``gs://`` object, with one line for each file; ``ordinal`` is the number by which
+        log lines and errors name it. The URI itself is in XCom.
     """
 
     template_fields: Sequence[str] = (
@@ -76,11 +77,15 @@ class DicomWebStoreInstancesOperator(DicomWebOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Store, report, and fail if too much was refused.
 
+        :raises ConfigurationError: If an argument is wrong, or the report cannot be written: nothing was sent.
         :raises StoreRefusedError: If more instances were refused than tolerated.
+        :raises DicomWebError: If the report could not be written after all; the message says what was stored.
         """
         max_failures = self._check()
         report_uri = reveal(self.report_uri)
         settings = self.hook.settings()
+        if report_uri is not None:
+            check_writable(report_uri, settings)
         with settings.client() as client:
             result = client.store(
                 reveal(self.source),
@@ -91,9 +96,11 @@ class DicomWebStoreInstancesOperator(DicomWebOperator):
                 verify=self.verify,
                 shard=_shard(self.shard),
             )
-        if report_uri is not None:
-            write_report(report_uri, map(_report_line, result.outcomes), settings)
         self._log(result)
+        if report_uri is not None:
+            write_report(
+                report_uri, map(_report_line, result.outcomes), settings, f"of the instances: {_counts(result)}"
+            )
         result.raise_for_failures(max_failures, self.on_conflict)
         return result.to_xcom(report_uri)
 
@@ -116,8 +123,11 @@ class DicomWebStoreInstancesOperator(DicomWebOperator):
             )
         if len(not_stored) > _SHOWN:
             self.log.warning("... and %d more; report_uri gets all", len(not_stored) - _SHOWN)
-        counts = {name: value for name, value in result.to_xcom().items() if isinstance(value, int | float)}
-        self.log.info("%s", ", ".join(f"{value} {name}" for name, value in counts.items()))
+        self.log.info("%s", _counts(result))
+
+
+def _counts(result: StoreResult) -> str:
+    return ", ".join(f"{value} {name}" for name, value in result.to_xcom().items() if isinstance(value, int | float))
 
 
 def _shard(given: Any) -> tuple[int, int] | None:
@@ -132,6 +142,7 @@ def _shard(given: Any) -> tuple[int, int] | None:
 def _report_line(outcome: InstanceOutcome) -> dict[str, Any]:
     path = outcome.path
     return {
+        "ordinal": outcome.ordinal,
         "source": outcome.source,
         "study": path.study if path else None,
         "series": path.series if path else None,

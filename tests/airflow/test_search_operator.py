@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,16 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(store, argument
     assert store.requests() == []
 
 
-def test_a_report_that_cannot_be_written_is_said_without_its_name(study, tmp_path):
+def test_a_report_that_cannot_be_written_is_said_without_its_name_before_anything_is_sent(store, study, tmp_path):
     (tmp_path / "Doe^John").write_text("a file where a folder is needed")
     with pytest.raises(ConfigurationError, match="could not be written") as refused:
         search(report_uri=str(Path(tmp_path) / "Doe^John" / "report.jsonl"))
     assert "Doe" not in str(refused.value)
+    assert store.requests() == []
+
+
+def test_a_disk_that_is_full_after_all_is_said_with_the_number_of_results(study, tmp_path):
+    # What is written there is written to a full disk.
+    (tmp_path / f"report.jsonl.{os.getpid()}.part").symlink_to("/dev/full")
+    with pytest.raises(DicomWebError, match="No space left on device; 4 results were found"):
+        search(level="instance", report_uri=str(tmp_path / "report.jsonl"))

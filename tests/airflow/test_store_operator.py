@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_dicomweb.errors import ConfigurationError, StoreRefusedError, TransportError
+from airflow_dicomweb.errors import (
+    AuthorizationError,
+    ConfigurationError,
+    DicomWebError,
+    NotFoundError,
+    StoreRefusedError,
+    TransportError,
+)
 from airflow_dicomweb.healthcare.gcs import Buckets
 from airflow_dicomweb.operators import DicomWebStoreInstancesOperator
 from tests.airflow.files import STUDY, instance, write_study
 from tests.airflow.task_state import context
+from tests.servers.faulty import Fault, faulty
 
 KEYS = [
     *("created", "identical", "conflict", "failed", "skipped", "coerced", "bytes", "seconds"),
@@ -79,6 +89,7 @@ def test_the_report_names_every_file_and_only_its_owner_reads_it(store, tmp_path
     assert lines["Doe^John.txt"]["outcome"] == "skipped"
     first = lines[paths[0].name]
     assert first == {
+        "ordinal": first["ordinal"],
         "source": str(paths[0]),
         "study": STUDY,
         "series": f"{STUDY}.1",
@@ -95,6 +106,71 @@ def test_a_report_may_go_to_a_bucket(store, tmp_path, bucket):
     uri = f"gs://{bucket}/reports/report.jsonl"
     assert store_files(str(tmp_path / "in"), report_uri=uri)["report_uri"] == uri
     assert len(Buckets().read(bucket, "reports/report.jsonl").splitlines()) == 4
+    assert [item.name for item in Buckets().find(f"gs://{bucket}/**")] == ["reports/report.jsonl"]
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_sent(store, tmp_path):
+    write_study(tmp_path / "in")
+    (tmp_path / "Doe^John").write_text("a file where a folder is needed")
+    with pytest.raises(ConfigurationError, match=r"could not be written: .*nothing was sent") as refused:
+        store_files(str(tmp_path / "in"), report_uri=str(tmp_path / "Doe^John" / "report.jsonl"))
+    assert "Doe" not in str(refused.value)
+    assert store.requests() == []
+
+
+def test_a_report_in_a_bucket_that_is_not_there_is_refused_before_anything_is_sent(store, tmp_path, bucket):
+    write_study(tmp_path / "in")
+    with pytest.raises(NotFoundError, match="could not be written; nothing was sent") as refused:
+        store_files(str(tmp_path / "in"), report_uri="gs://no-such-bucket/Doe^John.jsonl")
+    assert "Doe" not in str(refused.value)
+    assert store.requests() == []
+
+
+def test_an_earlier_report_stays_until_there_is_a_new_one(store, tmp_path):
+    report = tmp_path / "report.jsonl"
+    report.write_text("earlier")
+    with pytest.raises(ConfigurationError):
+        store_files(str(tmp_path / "nowhere"), report_uri=str(report))
+    assert (report.read_text(), [path.name for path in tmp_path.iterdir()]) == ("earlier", [report.name])
+
+
+def test_a_disk_that_is_full_after_all_hides_neither_what_was_stored_nor_what_was_not(
+    client, conflicting, tmp_path, capsys
+):
+    # What is written there is written to a full disk.
+    (tmp_path / f"report.jsonl.{os.getpid()}.part").symlink_to("/dev/full")
+    with pytest.raises(
+        DicomWebError, match=r"No space left on device; .* 2 created, 0 identical, 1 conflict"
+    ) as failed:
+        store_files(str(conflicting), report_uri=str(tmp_path / "report.jsonl"))
+    assert not isinstance(failed.value, ConfigurationError)
+    assert len(list(client.search_instances(study=STUDY))) == 3
+    logged = capsys.readouterr().out
+    for words in (f"{STUDY}.1.1: conflict", "2 created, 0 identical, 1 conflict"):
+        assert words in logged
+    assert "Sentinel" not in logged + str(failed.value)
+
+
+def test_a_bucket_that_takes_no_more_hides_neither_what_was_stored_nor_what_was_not(
+    client, conflicting, monkeypatch, capsys
+):
+    with faulty(Fault(), Fault(), *[Fault(403)] * 3) as storage:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage.url)
+        with pytest.raises(AuthorizationError, match=r"could not be written; .* 2 created, 0 identical, 1 conflict"):
+            store_files(str(conflicting), report_uri="gs://bucket/report.jsonl")
+    assert [request.line.split()[0] for request in storage.received] == ["POST", "DELETE", "POST"]
+    assert f"{STUDY}.1.1: conflict" in capsys.readouterr().out
+
+
+def test_a_line_of_the_report_has_the_number_by_which_the_log_names_the_file(client, conflicting, tmp_path, capsys):
+    report = tmp_path / "report.jsonl"
+    store_files(str(conflicting), report_uri=str(report), on_conflict="keep")
+    lines = [json.loads(line) for line in report.read_text().splitlines()]
+    logged = capsys.readouterr().out
+    assert len({line["ordinal"] for line in lines}) == 4
+    for outcome in ("conflict", "skipped"):
+        (line,) = [line for line in lines if line["outcome"] == outcome]
+        assert re.search(rf"source {line['ordinal']}, \S.*: {outcome}: ", logged)
 
 
 @pytest.fixture
