@@ -212,6 +212,8 @@ def test_what_is_meant_for_this_machine_does_not_go_to_a_proxy(
     host: str, variable: str, monkeypatch: pytest.MonkeyPatch
 ):
     with faulty() as proxy, faulty(host="::1" if host == "[::1]" else "127.0.0.1") as server:
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv(variable, proxy.url)
         url = f"http://{host}:{server.port}"
         with Transport(url, credentials=Bearer("token"), retry_policy=ONCE) as client:
