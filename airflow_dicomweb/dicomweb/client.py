@@ -22,7 +22,7 @@ from airflow_dicomweb.dicomweb.sources import Buckets, Shard, SourceArgument, li
 from airflow_dicomweb.dicomweb.storing import OnOutcome, store_all
 from airflow_dicomweb.dicomweb.stow import StoreResult, check_choice
 from airflow_dicomweb.dicomweb.transport import Transport
-from airflow_dicomweb.dicomweb.wado import RENDERED, RetrievedFile, check_viewport, first_part, parts, prepare
+from airflow_dicomweb.dicomweb.wado import RENDERED, RetrievedFile, check_destination, check_viewport, first_part, parts
 from airflow_dicomweb.errors import ConfigurationError
 
 MEBIBYTE = 2**20
@@ -237,13 +237,13 @@ class DicomWebClient:
         :param destination: Folder; files are ``study/series/instance.dcm`` below it, only their owner can read them, and
             those that exist are replaced.
         :return: The files, in the order of the UIDs.
-        :raises ConfigurationError: If a UID is not one, or the destination cannot be a folder.
+        :raises ConfigurationError: If a UID is not one, or files cannot be written to the destination.
         :raises NotFoundError: If it is not there.
         :raises ProtocolError: If something else came than was asked for, or not what the server's own search names.
         :raises TransportError: If the answer was cut, every time it was asked for.
         """
         wanted = resource_path(study, series, instance)
-        prepare(destination)
+        check_destination(destination, wanted)
         return self._exchanges.download(wanted, destination)
 
     def retrieve_metadata(self, study: str, series: str | None = None, instance: str | None = None) -> list[DicomJson]:

@@ -55,6 +55,12 @@ def search_query(filters: Filters | None = None, include_fields: Iterable[str] =
     :return: Names and values, not encoded.
     :raises ConfigurationError: If an attribute does not exist, or a value cannot be meant.
     """
+    if filters is not None and not isinstance(filters, Mapping):
+        kind = type(filters).__name__
+        raise ConfigurationError(f"filters must be a mapping such as {{'PatientID': '123'}}, not of type {kind}")
+    if not isinstance(include_fields, Iterable):
+        kind = type(include_fields).__name__
+        raise ConfigurationError(f"include_fields must be a list of keywords or tags, not of type {kind}")
     pairs = [(_attribute(name), _value(name, value)) for name, value in (filters or {}).items()]
     wanted = [include_fields] if isinstance(include_fields, str) else list(include_fields)
     fields = [field if field == "all" else _attribute(field) for field in wanted]

@@ -38,7 +38,7 @@ Shard = tuple[int, int]
 
 _MAGIC = re.compile(r"[*?[]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
-_NO_TARGET = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR})
+_NO_TARGET = frozenset({errno.ELOOP, errno.ENOENT, errno.ENOTDIR})
 _ACCEPTED = "an existing file or directory, a glob such as 'incoming/**', or gs://BUCKET/PREFIX/** is accepted"
 
 
@@ -171,7 +171,7 @@ def _mode(path: Path) -> int | None:
         return None
     except OSError as error:
         # A glob may be longer than any name.
-        if error.errno in _NO_TARGET and (error.errno != errno.ENAMETOOLONG or _MAGIC.search(str(path))):
+        if error.errno in _NO_TARGET or (error.errno == errno.ENAMETOOLONG and _MAGIC.search(str(path))):
             return None
         raise ConfigurationError(f"a source cannot be read: {error.strerror}; {_ACCEPTED}") from None
 

@@ -9,10 +9,12 @@ Source: DICOM PS3.18 section 10.4 (retrieve transaction), section 8.7.3 (media t
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -118,8 +120,8 @@ def digest(blocks: Iterable[bytes]) -> str:
 class Download:
     """The files of one answer on their way; those that did not get their names are removed in the end.
 
-    :param destination: Folder for the files; made if it does not exist.
-    :raises ConfigurationError: If it is something else than a folder.
+    :param destination: Folder for the files; made with the first of them if it does not exist.
+    :raises ConfigurationError: If files cannot be written there.
     """
 
     def __init__(self, destination: str | os.PathLike[str]) -> None:
@@ -128,7 +130,7 @@ class Download:
         self._open: Path | None = None
 
     def __enter__(self) -> Self:
-        prepare(self._destination)
+        check_destination(self._destination)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -158,45 +160,72 @@ class Download:
         return frozenset(self._unnamed)
 
     def _write(self, events: Iterator[Event]) -> tuple[InstancePath, int]:
-        # Made with mode 0600 under a name that nobody else can have.
-        descriptor, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=self._destination)
-        self._open = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
-            for event in events:
-                if isinstance(event, PartEnd):
-                    break
-                if isinstance(event, PartData):
-                    file.write(event.data)
-            size = file.tell()
-        try:
-            return read_header(self._open).path, size
-        except UnusableFile as reason:
-            raise ProtocolError(f"a part of the answer is not an instance: {reason}") from None
+        with _writing():  # what breaks while events are read is a TransportError, never an OSError
+            self._destination.mkdir(parents=True, exist_ok=True)
+            # Made with mode 0600 under a name that nobody else can have.
+            descriptor, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=self._destination)
+            self._open = Path(name)
+            with os.fdopen(descriptor, "wb") as file:
+                for event in events:
+                    if isinstance(event, PartEnd):
+                        break
+                    if isinstance(event, PartData):
+                        file.write(event.data)
+                size = file.tell()
+            try:
+                return read_header(self._open).path, size
+            except UnusableFile as reason:
+                raise ProtocolError(f"a part of the answer is not an instance: {reason}") from None
 
     def finish(self) -> list[RetrievedFile]:
-        """Give the files their names, in the order of the instances; files of the same names are replaced."""
+        """Give the files their names, in the order of the instances; files of the same names are replaced.
+
+        :raises ConfigurationError: If one of them cannot get its name; then none does.
+        """
+        for instance in self._unnamed:
+            check_destination(self._destination, instance)
         named = []
-        for instance in sorted(self._unnamed):
-            part, size = self._unnamed[instance]
-            folder = self._destination / instance.study / instance.series
-            folder.mkdir(parents=True, exist_ok=True)
-            named.append(RetrievedFile(folder / f"{instance.instance}.dcm", instance, size))
-            part.replace(named[-1].path)
-            del self._unnamed[instance]
+        with _writing():
+            for instance in self._unnamed:
+                (self._destination / instance.study / instance.series).mkdir(parents=True, exist_ok=True)
+            for instance in sorted(self._unnamed):
+                part, size = self._unnamed[instance]
+                path = self._destination / instance.study / instance.series / f"{instance.instance}.dcm"
+                part.replace(path)
+                named.append(RetrievedFile(path, instance, size))
+                del self._unnamed[instance]
         return named
 
 
-def prepare(destination: str | os.PathLike[str]) -> Path:
-    """Make the folder for retrieved files.
+def check_destination(destination: object, wanted: ResourcePath | None = None) -> None:
+    """See that files can be written to a folder, or that it can be made; nothing is made.
 
-    :raises ConfigurationError: If it cannot be one.
+    :param wanted: What is going there, to see that its own folders and names are free as well.
+    :raises ConfigurationError: If not.
     """
-    folder = Path(destination)
+    text = os.fspath(destination) if isinstance(destination, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ConfigurationError("the destination must be the path of a folder: text, or a pathlib.Path")
+    folder = Path(text)
+    if wanted is not None:
+        folder = folder / wanted.study / getattr(wanted, "series", "")
+    with _writing():
+        while not os.path.lexists(folder):
+            folder = folder.parent
+        # Only writing tells: a file system may be read-only, or its permissions more than mode bits.
+        tempfile.TemporaryFile(dir=folder).close()
+        if isinstance(wanted, InstancePath) and (folder / f"{wanted.instance}.dcm").is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Say why files cannot be written, without their names."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise ConfigurationError(f"the destination must be a folder that can be written to: {error.strerror}") from None
-    return folder
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationError(f"the destination must be a folder that can be written to: {reason}") from None
 
 
 def check_complete(wanted: ResourcePath, missing: frozenset[InstancePath], unnamed: frozenset[InstancePath]) -> None:

@@ -148,3 +148,16 @@ def test_a_limit_of_none_is_everything_and_of_zero_nothing() -> None:
     assert list(all_pages(server, limit=0)) == []
     assert server.asked == []
     assert len(list(all_pages(server, limit=None))) == 3
+
+
+@pytest.mark.parametrize("filters", [["PatientID"], [], "PatientID=Doe", "", {"PatientID"}, 1])
+def test_filters_that_are_no_mapping_are_refused_without_being_repeated(filters: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"mapping .* not of type {type(filters).__name__}") as refusal:
+        search_query(filters)
+    assert "Doe" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("fields", [None, 1])
+def test_fields_that_are_no_list_are_refused(fields: Any) -> None:
+    with pytest.raises(ConfigurationError, match="include_fields"):
+        search_query(None, fields)

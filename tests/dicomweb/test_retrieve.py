@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,7 +80,73 @@ def test_what_is_not_there_is_an_error_and_leaves_nothing(server: DicomWebClient
             server.retrieve(*uids, destination=tmp_path / "out")
         with pytest.raises(NotFoundError):
             server.retrieve_metadata(*uids)
-    assert left(tmp_path / "out") == []
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("destination", [None, "", b"out", 3, "Doe\0"])
+def test_a_destination_that_is_no_path_is_refused_before_anything_is_sent(destination: Any) -> None:
+    with storing() as (client, server):
+        with pytest.raises(ConfigurationError, match="destination") as refusal:
+            client.retrieve(STUDY, destination=destination)
+        assert server.received == []
+    assert "Doe" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["", STUDY, f"{STUDY}/{SERIES}"])
+def test_a_file_in_the_place_of_a_folder_is_refused_before_anything_is_sent(tmp_path: Path, name: str) -> None:
+    taken = tmp_path / "Doe" / name
+    taken.parent.mkdir(parents=True, exist_ok=True)
+    taken.write_text("x")
+    with storing() as (client, server):
+        with pytest.raises(ConfigurationError, match=r"destination .*Not a directory") as refusal:
+            client.retrieve(STUDY, SERIES, destination=tmp_path / "Doe")
+        assert server.received == []
+    assert "Doe" not in str(refusal.value)
+    assert left(tmp_path) == [taken]
+
+
+def test_a_folder_in_the_place_of_an_instance_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / STUDY / SERIES / f"{sop(1)}.dcm").mkdir(parents=True)
+    with storing(found(0, 1), multipart(content(0), content(1))) as (client, server):
+        with pytest.raises(ConfigurationError, match=r"destination .*Is a directory"):
+            client.retrieve(STUDY, SERIES, sop(1), destination=tmp_path)
+        assert server.received == []
+        with pytest.raises(ConfigurationError, match=r"destination .*Is a directory"):
+            client.retrieve(STUDY, destination=tmp_path)
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("destination", ["closed", "closed/new"])
+def test_a_folder_that_may_not_be_written_to_is_refused_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, destination: str
+) -> None:
+    (tmp_path / "closed").mkdir(mode=0o555)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # the folders above are private to the user of the tests
+    user = os.geteuid()
+    with storing() as (client, server):
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(ConfigurationError, match=r"destination .*Permission denied") as refusal:
+                client.retrieve(STUDY, destination=destination)
+        finally:
+            os.seteuid(user)
+        assert server.received == []
+    assert "closed" not in str(refusal.value)
+
+
+def test_a_full_disk_is_an_error_without_a_name_and_leaves_nothing(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with storing(found(0, 1), multipart(content(0), content(1) + bytes(2**20))) as (client, _server):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, limits[1]))  # what does not fit is refused as by a full disk
+        try:
+            with pytest.raises(ConfigurationError, match=r"destination .*File too large") as refusal:
+                client.retrieve(STUDY, destination=tmp_path / "Doe")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "Doe" not in str(refusal.value)
+    assert left(tmp_path) == []
 
 
 def test_metadata_has_the_attributes_of_each_instance(server: DicomWebClient, tmp_path: Path) -> None:
