@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -193,6 +195,20 @@ def test_a_file_that_cannot_be_used_fails_the_run_and_one_that_is_not_dicom_only
     assert counts(ended.results["prove_complete"]) == {"files": 2, "unusable": 1, "not_dicom": 1}
     assert night.run(max_failures=1).state == "success"
     assert night.run(max_failures=1, max_not_dicom=0).state == "failed"
+
+
+def test_a_directory_that_cannot_be_listed_fails_the_run_whatever_is_tolerated(
+    night: Night, caplog: pytest.LogCaptureFixture
+) -> None:
+    instance("1.2.3", 1, 1).save_as(night.folder / "good", enforce_file_format=True)
+    with contextlib.chdir(night.folder):
+        for _ in range(20):  # a path longer than 4096 bytes, which not even root can list
+            Path("d" * 250).mkdir()
+            os.chdir("d" * 250)
+    ended = night.run(max_failures=100)
+    assert ended.state == "failed"
+    assert counts(ended.results["prove_complete"]) == {"files": 2, "distinct": 1, "stored": 1, "unlisted": 1}
+    assert "ddddd" not in json.dumps(ended.results) + caplog.text
 
 
 def test_no_file_name_leaves_the_private_folder(night: Night, caplog: pytest.LogCaptureFixture) -> None:
