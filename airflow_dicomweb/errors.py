@@ -38,7 +38,10 @@ class DicomWebError(Exception):
 
 
 class ConfigurationError(DicomWebError, ValueError):
-    """A bad argument or connection. Raised before anything is sent; the message says what would be accepted."""
+    """A bad argument or connection, or a source or destination that cannot be used; says what would be accepted.
+
+    What can be known beforehand is refused before anything is sent.
+    """
 
 
 class TransportError(DicomWebError):
