@@ -204,8 +204,11 @@ def _shortest(forms: set[bytes]) -> list[bytes]:
 
 
 def _position(data: bytes, form: bytes) -> int:
-    """Find a form; one that is a number is not searched for inside of longer numbers and UIDs."""
-    if not form.isdigit():
+    """Find a form; a short number, such as a date, is not searched for inside of longer numbers and UIDs.
+
+    Sixteen digits and more are in no other number by chance: hexadecimal digits of a word may be all decimal ones.
+    """
+    if not form.isdigit() or len(form) >= 16:
         return data.find(form)
     found = re.search(rb"(?<![0-9])(?<![0-9]\.)" + form + rb"(?![0-9])(?!\.[0-9])", data)
     return found.start() if found else -1

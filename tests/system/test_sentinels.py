@@ -83,6 +83,12 @@ def test_a_sentinel_is_found_in_a_database_under_its_wrapping(tmp_path: Path, se
     ]
 
 
+def test_hexadecimal_digits_that_are_all_decimal_are_found_among_others(tmp_path: Path) -> None:
+    sentinel = Sentinel("the sentinel", "Ü <'ghpqrstvwx/ß")
+    (tmp_path / "a.log").write_text(sentinel.value.encode().hex())
+    assert search_files(tmp_path, [sentinel]) == [Find("a.log, line 1", "the sentinel")]
+
+
 def test_one_word_of_a_sentinel_is_enough(tmp_path: Path) -> None:
     first, second = random_word(), random_word()
     (tmp_path / "log").write_text(f"the family name is {second}")
