@@ -231,7 +231,8 @@ class Sender:
         except DicomWebError as error:
             # What is wrong with this instance need not be wrong with others.
             self._crashes += 1
-            if not error.retryable or self._crashes > _MOST_CRASHES:
+            self.error = self.error or error
+            if is_unusable(error) and (not error.retryable or self._crashes > _MOST_CRASHES):
                 self.note(error)
             return self.failed([item], f"the server has it already, and it cannot be compared: {error}")
         self.answered, self._crashes = True, 0

@@ -171,6 +171,18 @@ def test_an_instance_over_which_a_server_breaks_does_not_stop_the_others(tmp_pat
     assert result.outcomes[1].code == 500
 
 
+@pytest.mark.parametrize("status", [400, 406, 422])
+def test_an_instance_that_cannot_be_fetched_for_comparison_does_not_stop_the_others(
+    tmp_path: Path, status: int
+) -> None:
+    series_of(tmp_path, 2)
+    with storing(found(0), Fault(status), stored(1)) as (client, server):
+        result = client.store(tmp_path, workers=1)
+    assert kinds(result) == ["failed", "created"]
+    assert result.outcomes[0].reason.startswith("the server has it already, and it cannot be compared: GET http")
+    assert [len(sent(post)) for post in posts(server)] == [1]
+
+
 def test_a_server_that_breaks_over_each_instance_is_left_alone(tmp_path: Path) -> None:
     series_of(tmp_path, 20)
     with storing(NOTHING, *[Fault(500)] * 30) as (client, server), pytest.raises(UnavailableError):
