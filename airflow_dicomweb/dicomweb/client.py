@@ -6,51 +6,25 @@ Source: DICOM PS3.18 chapter 10 (Studies service): sections 10.4 retrieve, 10.5 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from functools import partial
-from typing import Any, ClassVar, Self, TypedDict, Unpack
+from typing import ClassVar, Self
 
 from airflow_dicomweb.dicomweb.auth import Anonymous, Credentials
-from airflow_dicomweb.dicomweb.dicom_json import DicomJson, check_answer, flat
 from airflow_dicomweb.dicomweb.exchanges import Exchanges, Places
-from airflow_dicomweb.dicomweb.media_types import DICOM_JSON
-from airflow_dicomweb.dicomweb.qido import PAGE_SIZE, Filters, Level, all_pages, check_count, search_path, search_query
-from airflow_dicomweb.dicomweb.resources import InstancePath, resource_path
+from airflow_dicomweb.dicomweb.habits import STANDARD, ServerHabits
 from airflow_dicomweb.dicomweb.retries import RetryPolicy
-from airflow_dicomweb.dicomweb.settling import ServerHabits, StoreOptions
+from airflow_dicomweb.dicomweb.retrieving import Retrievals
+from airflow_dicomweb.dicomweb.searching import Searches
+from airflow_dicomweb.dicomweb.settling import StoreOptions
 from airflow_dicomweb.dicomweb.sources import Buckets, Shard, SourceArgument, list_sources
 from airflow_dicomweb.dicomweb.storing import OnOutcome, store_all
 from airflow_dicomweb.dicomweb.stow import StoreResult, check_choice
 from airflow_dicomweb.dicomweb.transport import Transport
-from airflow_dicomweb.dicomweb.wado import RENDERED, RetrievedFile, check_destination, check_viewport, first_part, parts
 from airflow_dicomweb.errors import ConfigurationError
 
 MEBIBYTE = 2**20
 
-SearchResults = Iterator[dict[str, Any]]
-"""Results one by one, pages asked for as they are needed."""
 
-
-class SearchOptions(TypedDict, total=False):
-    """How to search, and what to give.
-
-    :param include_fields: Keywords or tags of further attributes, or ``all``.
-    :param fuzzy_matching: Match names fuzzily, where the server can.
-    :param limit: Most results in all; None, the default, for all there are.
-    :param offset: Results to pass over.
-    :param page_size: Results asked for in one request, 1 or more.
-    :param raw: Give DICOM JSON instead of plain dictionaries by keyword.
-    """
-
-    include_fields: Iterable[str]
-    fuzzy_matching: bool
-    limit: int | None
-    offset: int
-    page_size: int | None
-    raw: bool
-
-
-class DicomWebClient:
+class DicomWebClient(Searches, Retrievals):
     """Stores, searches and retrieves at one DICOMweb server; safe for several threads.
 
     :param base_url: Root of the server's DICOMweb services, such as ``https://pacs.example/dicom-web``.
@@ -65,7 +39,7 @@ class DicomWebClient:
     :raises ConfigurationError: If an argument cannot be meant; nothing is sent until the first method is called.
     """
 
-    habits: ClassVar[ServerHabits] = ServerHabits()
+    habits: ClassVar[ServerHabits] = STANDARD
 
     def __init__(
         self,
@@ -157,125 +131,3 @@ class DicomWebClient:
             check_choice(storage_class, "storage_class", self.habits.storage_classes)
         sources = list_sources(source, shard=shard, buckets=self._buckets)
         return store_all(self._exchanges, sources, options, on_outcome)
-
-    def search_studies(self, filters: Filters | None = None, **options: Unpack[SearchOptions]) -> SearchResults:
-        """Search for studies.
-
-        :param filters: Values by keyword or tag, such as ``{"StudyDate": "20260101-20260131"}``; a date is accepted too.
-        :param options: See :class:`SearchOptions`.
-        :raises ConfigurationError: At once, if an argument cannot be meant.
-        """
-        return self._search("studies", None, None, filters, **options)
-
-    def search_series(
-        self, filters: Filters | None = None, *, study: str | None = None, **options: Unpack[SearchOptions]
-    ) -> SearchResults:
-        """Search for series.
-
-        :param filters: As for :meth:`search_studies`.
-        :param study: Only of this study.
-        :param options: See :class:`SearchOptions`.
-        :raises ConfigurationError: At once, if an argument cannot be meant.
-        """
-        return self._search("series", study, None, filters, **options)
-
-    def search_instances(
-        self,
-        filters: Filters | None = None,
-        *,
-        study: str | None = None,
-        series: str | None = None,
-        **options: Unpack[SearchOptions],
-    ) -> SearchResults:
-        """Search for instances.
-
-        :param filters: As for :meth:`search_studies`.
-        :param study: Only of this study.
-        :param series: Only of this series of the study.
-        :param options: See :class:`SearchOptions`.
-        :raises ConfigurationError: At once, if an argument cannot be meant.
-        """
-        return self._search("instances", study, series, filters, **options)
-
-    def _search(
-        self,
-        level: Level,
-        study: str | None,
-        series: str | None,
-        filters: Filters | None,
-        *,
-        include_fields: Iterable[str] = (),
-        fuzzy_matching: bool = False,
-        limit: int | None = None,
-        offset: int = 0,
-        page_size: int | None = None,
-        raw: bool = False,
-    ) -> SearchResults:
-        path = search_path(level, study, series)
-        query = search_query(filters, include_fields, fuzzy=fuzzy_matching)
-        found = all_pages(
-            partial(self._exchanges.search, path, query),
-            limit=None if limit is None else check_count(limit, "limit"),
-            offset=check_count(offset, "offset"),
-            page_size=PAGE_SIZE if page_size is None else check_count(page_size, "page_size", least=1),
-        )
-        return (dict(data_set) if raw else flat(data_set) for data_set in found)
-
-    def retrieve(
-        self,
-        study: str,
-        series: str | None = None,
-        instance: str | None = None,
-        *,
-        destination: str | os.PathLike[str],
-    ) -> list[RetrievedFile]:
-        """Retrieve a study, series or instance to files, byte for byte as it is stored: all of it or nothing.
-
-        :param study: Study Instance UID.
-        :param series: Series Instance UID, or None for the whole study.
-        :param instance: SOP Instance UID, or None for the whole series.
-        :param destination: Folder; files are ``study/series/instance.dcm`` below it, only their owner can read them, and
-            those that exist are replaced.
-        :return: The files, in the order of the UIDs.
-        :raises ConfigurationError: If a UID is not one, or files cannot be written to the destination.
-        :raises NotFoundError: If it is not there.
-        :raises ProtocolError: If something else came than was asked for, or not what the server's own search names.
-        :raises TransportError: If the answer was cut, every time it was asked for.
-        """
-        wanted = resource_path(study, series, instance)
-        check_destination(destination, wanted)
-        return self._exchanges.download(wanted, destination)
-
-    def retrieve_metadata(self, study: str, series: str | None = None, instance: str | None = None) -> list[DicomJson]:
-        """Retrieve all attributes but bulk data, as DICOM JSON, one data set for each instance.
-
-        :param study: Study Instance UID; ``series`` and ``instance`` as for :meth:`retrieve`.
-        :raises ConfigurationError: If a UID is not one.
-        :raises NotFoundError: If it is not there.
-        """
-        answer = self._exchanges.get(f"{resource_path(study, series, instance)}/metadata", DICOM_JSON)
-        return check_answer(answer.json())
-
-    def retrieve_rendered(
-        self,
-        study: str,
-        series: str,
-        instance: str,
-        *,
-        media_type: str = "image/png",
-        viewport: tuple[int, int] | None = None,
-    ) -> bytes:
-        """Retrieve an instance as a picture; of several frames the first one.
-
-        :param study: Study Instance UID; ``series`` and ``instance`` as for :meth:`retrieve`.
-        :param media_type: ``image/png`` or ``image/jpeg``.
-        :param viewport: Width and height in pixels to scale to, or None for the size of the image.
-        :raises ConfigurationError: If an argument cannot be meant.
-        :raises NotFoundError: If it is not there.
-        :raises ProtocolError: If something else than such a picture came.
-        """
-        path = InstancePath(study, series, instance)
-        check_choice(media_type, "media_type", RENDERED)
-        query = (("viewport", check_viewport(viewport)),) if viewport is not None else ()
-        answer = self._exchanges.get(f"{path}/rendered", media_type, query)
-        return first_part(parts([answer.content], answer.headers.get("Content-Type"), media_type))

@@ -14,11 +14,12 @@ from functools import partial
 from airflow_dicomweb.dicomweb.answers import Answer
 from airflow_dicomweb.dicomweb.batches import Item, body_of
 from airflow_dicomweb.dicomweb.dicom_json import DicomJson, check_answer, text
+from airflow_dicomweb.dicomweb.habits import ServerHabits
 from airflow_dicomweb.dicomweb.media_types import DICOM_JSON
 from airflow_dicomweb.dicomweb.multipart import Event
 from airflow_dicomweb.dicomweb.qido import Level, Page, Query, all_pages, search_path, search_query
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath, StudyPath
-from airflow_dicomweb.dicomweb.settling import InstanceIds, ServerHabits, StoreOptions
+from airflow_dicomweb.dicomweb.settling import InstanceIds, StoreOptions
 from airflow_dicomweb.dicomweb.transport import Transport
 from airflow_dicomweb.dicomweb.uids import is_uid
 from airflow_dicomweb.dicomweb.wado import (

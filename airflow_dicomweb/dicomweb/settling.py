@@ -2,7 +2,7 @@
 
 What an outcome rests on:
 
-- A server that reports conflicts is believed. For one that does not (:class:`ServerHabits`), the stored bytes are
+- A server that reports conflicts is believed. For one that does not (``habits.py``), the stored bytes are
   fetched: they are the same or not.
 - What was sent and is in an answer neither as referenced nor as failed was not stored. It is sent once more, alone, so
   that a bad neighbour does not decide over it.
@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from airflow_dicomweb.dicomweb.answers import Answer, server_words
 from airflow_dicomweb.dicomweb.batches import Item, SourceFailed
+from airflow_dicomweb.dicomweb.habits import ServerHabits
 from airflow_dicomweb.dicomweb.qido import check_count
 from airflow_dicomweb.dicomweb.resources import InstancePath
 from airflow_dicomweb.dicomweb.sources import Source
@@ -45,21 +46,6 @@ _TAKEN_UP = frozenset({500, 502, 504})
 
 InstanceIds = set[tuple[str, str]]
 """Series and SOP Instance UIDs of the instances of a study."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerHabits:
-    """In what servers differ when instances are stored.
-
-    :param reports_conflicts: Refuses an instance when it has other bytes under its identity, and says so; accepts it
-        when it has the same.
-    :param single_part: Takes and gives one instance without a multipart body around it.
-    :param storage_classes: Storage classes that a request may ask for.
-    """
-
-    reports_conflicts: bool = False
-    single_part: bool = False
-    storage_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

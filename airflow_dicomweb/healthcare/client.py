@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 from airflow_dicomweb.dicomweb.auth import Credentials, Google
 from airflow_dicomweb.dicomweb.client import DicomWebClient
+from airflow_dicomweb.dicomweb.habits import ServerHabits
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath, StudyPath
 from airflow_dicomweb.dicomweb.retries import RetryPolicy, check_seconds
-from airflow_dicomweb.dicomweb.settling import ServerHabits
 from airflow_dicomweb.dicomweb.stow import check_choice
 from airflow_dicomweb.errors import OperationTimeoutError, ProtocolError
 from airflow_dicomweb.healthcare.bodies import STORAGE_CLASSES, export_body, import_body

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from airflow_dicomweb.dicomweb.auth import Bearer
 from airflow_dicomweb.dicomweb.client import DicomWebClient
+from airflow_dicomweb.dicomweb.habits import ServerHabits
 from airflow_dicomweb.dicomweb.retries import RetryPolicy
-from airflow_dicomweb.dicomweb.settling import ServerHabits
 from airflow_dicomweb.dicomweb.stow import StoreResult
 from tests.servers.faulty import Fault, FaultyServer, Received, faulty
 
