@@ -52,12 +52,15 @@ class Source:
     :param size: Bytes, when it was listed.
     :param open: Opens it at its start; raises OSError or a DicomWebError if it cannot, UnlistedDirectoryError if it is
         a directory.
+    :param version: Differs whenever the bytes under this name do: a time of change, or a generation; empty if there is
+        nothing to tell by.
     """
 
     ordinal: int
     name: str
     size: int
     open: Callable[[], BinaryIO]
+    version: str = ""
 
 
 class UnlistedDirectoryError(OSError):
@@ -82,6 +85,7 @@ class _Found:
     relative: str
     size: int
     open: Callable[[], BinaryIO]
+    version: str = ""
 
 
 def list_sources(
@@ -105,7 +109,7 @@ def list_sources(
     # Merged, not sorted: only the next name of each listing is held.
     merged = listings[0] if len(listings) == 1 else heapq.merge(*listings, key=lambda found: found.name)
     return (
-        Source(ordinal, found.name, found.size, found.open)
+        Source(ordinal, found.name, found.size, found.open, found.version)
         for ordinal, found in enumerate(merged)
         if count == 1 or _shard_of(found.relative, count) == index
     )
@@ -179,7 +183,10 @@ def _mode(path: Path) -> int | None:
 def _objects(uri: str, buckets: Buckets | None) -> Iterator[_Found]:
     if buckets is None:
         raise ConfigurationError("gs:// sources need buckets=: airflow_dicomweb.healthcare.gcs.Buckets() is accepted")
-    return (_Found(each.uri, each.name, each.size, partial(buckets.open, each)) for each in buckets.find(uri))
+    return (
+        _Found(each.uri, each.name, each.size, partial(buckets.open, each), str(getattr(each, "generation", "")))
+        for each in buckets.find(uri)
+    )
 
 
 def _file(path: Path, relative: str) -> _Found:
@@ -188,7 +195,7 @@ def _file(path: Path, relative: str) -> _Found:
     except OSError:  # a dangling link, say: opening it will say so, and it gets its outcome
         return _Found(str(path), relative, 0, partial(_open, path))
     if stat.S_ISREG(found.st_mode):
-        return _Found(str(path), relative, found.st_size, partial(_open, path))
+        return _Found(str(path), relative, found.st_size, partial(_open, path), str(found.st_mtime_ns))
     return _Found(str(path), relative, 0, partial(_refuse, OSError, "not a regular file"))
 
 
