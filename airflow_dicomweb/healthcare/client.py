@@ -46,7 +46,7 @@ class HealthcareClient(DicomWebClient):
     """
 
     habits: ClassVar[ServerHabits] = ServerHabits(
-        reports_conflicts=True, single_part=True, storage_classes=STORAGE_CLASSES
+        reports_conflicts=True, single_part=True, storage_classes=STORAGE_CLASSES, deletes=True
     )
 
     def __init__(
