@@ -53,8 +53,6 @@ class ServerHabits:
     keeps_data_set: bool = True
     single_part: bool = False
     storage_classes: tuple[str, ...] = ()
-    replaces: bool = False
-    deletes: bool = False
     takes_bulk_data: bool = False
     takes_put: bool = False
     deletes: bool = False
