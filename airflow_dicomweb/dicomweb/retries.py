@@ -27,6 +27,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=DicomWebError)
 
 _SETTLED = "_settled"
+_IN_DOUBT = "_in_doubt"
 _MOST_DOUBLINGS = 60
 
 
@@ -119,6 +120,16 @@ def settle(error: E) -> E:
 def is_settled(error: DicomWebError) -> bool:
     """Tell whether the error was given up on, or must not be repeated."""
     return bool(error.__dict__.get(_SETTLED))
+
+
+def leave_in_doubt(error: DicomWebError) -> None:
+    """Mark an error: it is about the last attempt, and an earlier one may have been carried out."""
+    error.__dict__[_IN_DOUBT] = True
+
+
+def is_in_doubt(error: DicomWebError) -> bool:
+    """Tell whether the request may have been carried out in spite of the error."""
+    return bool(error.__dict__.get(_IN_DOUBT))
 
 
 def add_to_message(error: DicomWebError, note: str) -> None:

@@ -23,7 +23,14 @@ from airflow_dicomweb.dicomweb.answers import Answer, StreamedAnswer, server_wor
 from airflow_dicomweb.dicomweb.auth import Anonymous, Credentials
 from airflow_dicomweb.dicomweb.connections import Connections, Failure
 from airflow_dicomweb.dicomweb.resources import without_query
-from airflow_dicomweb.dicomweb.retries import RetryPolicy, add_to_message, check_seconds, parse_retry_after, settle
+from airflow_dicomweb.dicomweb.retries import (
+    RetryPolicy,
+    add_to_message,
+    check_seconds,
+    leave_in_doubt,
+    parse_retry_after,
+    settle,
+)
 from airflow_dicomweb.dicomweb.sending import SendableBody
 from airflow_dicomweb.errors import (
     ConfigurationError,
@@ -52,6 +59,8 @@ class _Call:
     body: bytes | SendableBody | None = None
     idempotent: bool = True
     refreshed: bool = field(default=False, init=False)
+    in_doubt: bool = field(default=False, init=False)
+    """The server may have carried it out, whatever it says of a later attempt."""
 
     @property
     def shown(self) -> str:
@@ -142,7 +151,12 @@ class Transport:
         :raises ResponseError: Of the class that fits the status.
         """
         call = self._call(method, path, query, headers, body, idempotent=idempotent)
-        return self.retry_policy.run(lambda: self._attempt(call, accept_errors))
+        try:
+            return self.retry_policy.run(lambda: self._attempt(call, accept_errors))
+        except DicomWebError as error:
+            if call.in_doubt:
+                leave_in_doubt(error)
+            raise
 
     @contextmanager
     def stream(
@@ -251,6 +265,7 @@ class Transport:
             identity=self.credentials.identity if status in {401, 403} else None,
         )
         if error.retryable and status not in _NOT_TAKEN_UP:
+            call.in_doubt = True
             self._only_once(call, error)
         return error
 
@@ -262,6 +277,7 @@ class Transport:
             return ConfigurationError(f"{where}: {problem.cause}")
         error = TransportError(f"{f'the answer to {call.shown} broke off' if began else where}: {problem.cause}")
         if problem.sent:
+            call.in_doubt = True
             self._only_once(call, error)
         return error
 
