@@ -6,11 +6,11 @@ Source: DICOM PS3.18 chapter 10 (Studies service): sections 10.4 retrieve, 10.5 
 from __future__ import annotations
 
 import os
-from typing import ClassVar, Self
+from typing import Self
 
 from airflow_dicomweb.dicomweb.auth import Anonymous, Credentials
 from airflow_dicomweb.dicomweb.exchanges import Exchanges, Places
-from airflow_dicomweb.dicomweb.habits import STANDARD, ServerHabits
+from airflow_dicomweb.dicomweb.habits import ServerHabits, named
 from airflow_dicomweb.dicomweb.retries import RetryPolicy
 from airflow_dicomweb.dicomweb.retrieving import Retrievals
 from airflow_dicomweb.dicomweb.searching import Searches
@@ -35,11 +35,11 @@ class DicomWebClient(Searches, Retrievals):
     :param client_cert: Client certificate: a PEM file with certificate and key, or a pair of files.
     :param qido_prefix: Path below ``base_url`` where searches go; likewise ``wado_prefix`` and ``stow_prefix``.
     :param allow_insecure_auth: Whether credentials may go over plain http to another machine.
+    :param server: Which server it is, if its habits matter and do not show in its answers: ``orthanc``, ``dcm4chee``,
+        ``tiny-pacs``, ``google``, ``standard-with-delete`` or ``standard`` (see :mod:`airflow_dicomweb.dicomweb.habits`).
     :param buckets: Reads ``gs://`` sources of :meth:`store`.
     :raises ConfigurationError: If an argument cannot be meant; nothing is sent until the first method is called.
     """
-
-    habits: ClassVar[ServerHabits] = STANDARD
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class DicomWebClient(Searches, Retrievals):
         wado_prefix: str = "",
         stow_prefix: str = "",
         allow_insecure_auth: bool = False,
+        server: str | None = None,
         buckets: Buckets | None = None,
     ) -> None:
         self._transport = Transport(
@@ -65,7 +66,8 @@ class DicomWebClient(Searches, Retrievals):
             client_cert=client_cert,
             allow_insecure_auth=allow_insecure_auth,
         )
-        self._exchanges = Exchanges(self._transport, Places(qido_prefix, wado_prefix, stow_prefix), self.habits)
+        habits = None if server is None else named(server)
+        self._exchanges = Exchanges(self._transport, Places(qido_prefix, wado_prefix, stow_prefix), habits)
         self._buckets = buckets
 
     def __enter__(self) -> Self:
@@ -76,6 +78,11 @@ class DicomWebClient(Searches, Retrievals):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._transport!r})"
+
+    @property
+    def habits(self) -> ServerHabits:
+        """In what the server differs from others, as far as that is known by now."""
+        return self._exchanges.habits
 
     def close(self) -> None:
         """Close idle connections; the client can be used again."""

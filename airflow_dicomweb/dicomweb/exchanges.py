@@ -6,15 +6,17 @@ Source: DICOM PS3.18 chapter 10 (Studies service), section 8.3.4.4 (paging and i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from airflow_dicomweb.dicomweb.answers import Answer
 from airflow_dicomweb.dicomweb.batches import Item, body_of
 from airflow_dicomweb.dicomweb.dicom_json import DicomJson, check_answer, text
-from airflow_dicomweb.dicomweb.habits import ServerHabits
+from airflow_dicomweb.dicomweb.habits import STANDARD, ServerHabits, recognise
 from airflow_dicomweb.dicomweb.media_types import DICOM_JSON
 from airflow_dicomweb.dicomweb.multipart import Event
 from airflow_dicomweb.dicomweb.qido import Level, Page, Query, all_pages, search_path, search_query
@@ -57,16 +59,19 @@ class Exchanges:
 
     :param transport: Sends them.
     :param places: Where to.
-    :param habits: What the server does differently from others.
+    :param habits: What the server does differently from others; None if that is to be learned from its answers.
     """
 
-    def __init__(self, transport: Transport, places: Places, habits: ServerHabits) -> None:
-        self._transport, self._places, self.habits = transport, places, habits
+    def __init__(self, transport: Transport, places: Places, habits: ServerHabits | None) -> None:
+        self._transport, self._places = transport, places
+        self.habits = STANDARD if habits is None else habits
+        self._learning = habits is None
+        self._lock = threading.Lock()
 
     def search(self, path: str, query: Query, limit: int, offset: int) -> Page:
         """Ask for one page of a search."""
         page = (("limit", str(limit)), *((("offset", str(offset)),) if offset else ()))
-        answer = self._transport.send(
+        answer = self._send(
             "GET", _join(self._places.qido, path), query=(*query, *page), headers={"Accept": DICOM_JSON}
         )
         found = [] if answer.status == 204 or not answer.content.strip() else check_answer(answer.json())
@@ -80,7 +85,7 @@ class Exchanges:
         if options.storage_class is not None:
             headers["Storage-Class"] = options.storage_class
         path = "studies" if options.study is None else str(StudyPath(options.study))
-        return self._transport.send(
+        return self._send(
             "POST", _join(self._places.stow, path), headers=headers, body=body, accept_errors=_ABOUT_INSTANCES
         )
 
@@ -99,7 +104,8 @@ class Exchanges:
                 return digest(only_part(events))
 
         try:
-            return self._transport.retry_policy.run(attempt)
+            with self._turn():
+                return self._transport.retry_policy.run(attempt)
         except NotFoundError:
             return None
 
@@ -125,11 +131,26 @@ class Exchanges:
         accept = ACCEPT_STORED_SINGLE if single else ACCEPT_STORED
         path = _join(self._places.wado, str(wanted))
         with self._transport.stream("GET", path, headers={"Accept": accept}) as answer:
+            self._learn(answer.headers)
             yield parts(answer.blocks(), answer.headers.get("Content-Type"))
 
     def get(self, path: str, accept: str, query: Query = ()) -> Answer:
         """Ask for something below an instance, series or study that is read whole."""
-        return self._transport.send("GET", _join(self._places.wado, path), query=query, headers={"Accept": accept})
+        return self._send("GET", _join(self._places.wado, path), query=query, headers={"Accept": accept})
+
+    def _send(self, method: str, path: str, **how: Any) -> Answer:
+        with self._turn():
+            answer = self._transport.send(method, path, **how)
+        self._learn(answer.headers)
+        return answer
+
+    def _turn(self) -> AbstractContextManager[object]:
+        """Wait for one's turn, if the server can do only one thing at a time."""
+        return self._lock if self.habits.one_at_a_time else nullcontext()
+
+    def _learn(self, headers: Mapping[str, str]) -> None:
+        if self._learning and (found := recognise(headers)):
+            self.habits, self._learning = found, False
 
     def _named(self, wanted: ResourcePath) -> frozenset[InstancePath]:
         """Find the instances of a study or series by the server's own search."""

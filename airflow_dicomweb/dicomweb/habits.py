@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_dicomweb.errors import ConfigurationError
 
@@ -70,7 +70,9 @@ STANDARD = ServerHabits()
 """A server of which no more is known than that it follows the standard."""
 
 DELETING = ServerHabits(
-    name="standard-with-delete", title="a standard server that deletes at DELETE studies/{study} and below", deletes=True
+    name="standard-with-delete",
+    title="a standard server that deletes at DELETE studies/{study} and below",
+    deletes=True,
 )
 """A server that follows the standard, and deletes as most do that add deletion to it."""
 
@@ -90,6 +92,8 @@ GOOGLE = ServerHabits(
     deletes=True,
     deletes_by_operation=True,
 )
+
+GOOGLE_BETA = replace(GOOGLE, name="google-v1beta1", title=f"{GOOGLE.title}, v1beta1", takes_put=True)
 
 TINY_PACS = ServerHabits(
     name="tiny-pacs",
@@ -118,7 +122,7 @@ DCM4CHEE = ServerHabits(
 )
 
 SERVERS: Mapping[str, ServerHabits] = {
-    habits.name: habits for habits in (STANDARD, DELETING, ORTHANC, GOOGLE, TINY_PACS, DCM4CHEE)
+    habits.name: habits for habits in (STANDARD, DELETING, ORTHANC, GOOGLE, GOOGLE_BETA, TINY_PACS, DCM4CHEE)
 }
 """The table: servers by the names that a connection may give."""
 

@@ -10,16 +10,16 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 from airflow_dicomweb.dicomweb.auth import Credentials, Google
 from airflow_dicomweb.dicomweb.client import DicomWebClient
-from airflow_dicomweb.dicomweb.habits import ServerHabits
+from airflow_dicomweb.dicomweb.habits import GOOGLE, GOOGLE_BETA
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath, StudyPath
 from airflow_dicomweb.dicomweb.retries import RetryPolicy, check_seconds
 from airflow_dicomweb.dicomweb.stow import check_choice
 from airflow_dicomweb.errors import OperationTimeoutError, ProtocolError
-from airflow_dicomweb.healthcare.bodies import STORAGE_CLASSES, export_body, import_body
+from airflow_dicomweb.healthcare.bodies import export_body, import_body
 from airflow_dicomweb.healthcare.gcs import Buckets
 from airflow_dicomweb.healthcare.names import DicomStoreName, OperationName
 from airflow_dicomweb.healthcare.operations import Operation
@@ -44,10 +44,6 @@ class HealthcareClient(DicomWebClient):
     :param allow_insecure_auth: Whether credentials may go over plain http to another machine.
     :raises ConfigurationError: If an argument cannot be meant; nothing is sent until the first method is called.
     """
-
-    habits: ClassVar[ServerHabits] = ServerHabits(
-        reports_conflicts=True, single_part=True, storage_classes=STORAGE_CLASSES, deletes=True
-    )
 
     def __init__(
         self,
@@ -78,6 +74,7 @@ class HealthcareClient(DicomWebClient):
             wado_prefix=root,
             stow_prefix=root,
             allow_insecure_auth=allow_insecure_auth,
+            server=(GOOGLE if self._version == "v1" else GOOGLE_BETA).name,
             buckets=self.buckets,
         )
         self._root = root

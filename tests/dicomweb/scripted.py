@@ -7,11 +7,10 @@ import email.policy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 from airflow_dicomweb.dicomweb.auth import Bearer
 from airflow_dicomweb.dicomweb.client import DicomWebClient
-from airflow_dicomweb.dicomweb.habits import ServerHabits
 from airflow_dicomweb.dicomweb.retries import RetryPolicy
 from airflow_dicomweb.dicomweb.stow import StoreResult
 from tests.servers.faulty import Fault, FaultyServer, Received, faulty
@@ -24,7 +23,8 @@ QUICK = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.01)
 class Reporting(DicomWebClient):
     """A client for a server that reports conflicts, as the Cloud Healthcare API does."""
 
-    habits: ClassVar[ServerHabits] = ServerHabits(reports_conflicts=True, single_part=True)
+    def __init__(self, base_url: str, **options: Any) -> None:
+        super().__init__(base_url, server="google", **options)
 
 
 def sop(number: int) -> str:
