@@ -13,7 +13,8 @@ from airflow.sdk import BaseHook
 
 from airflow_dicomweb.dicomweb.retries import RetryPolicy
 from airflow_dicomweb.errors import DicomWebError, ResponseError
-from airflow_dicomweb.settings import ClientSettings, read_extra, read_google_extra, read_settings
+from airflow_dicomweb.extras import read_extra, read_google_extra, warn_of_unknown
+from airflow_dicomweb.settings import ClientSettings, read_settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -70,7 +71,10 @@ class DicomWebHook(BaseHook):
     def settings(self) -> ClientSettings:
         """Read the connection, in a task."""
         connection = self.get_connection(self.dicomweb_conn_id)
-        extra = read_extra(connection.extra_dejson, self.dicomweb_conn_id)
+        given = connection.extra_dejson
+        extra = read_extra(given, self.dicomweb_conn_id)
+        # Here alone: a triggerer is told what its worker was told already.
+        warn_of_unknown(given, self.dicomweb_conn_id)
         google: Mapping[str, Any] = {}
         if gcp_conn_id := extra.get("gcp_conn_id"):
             google = read_google_extra(self.get_connection(gcp_conn_id).extra_dejson)

@@ -72,6 +72,11 @@ def _server_fields() -> dict[str, Any]:
             "projects/P/locations/L/datasets/D/dicomStores/S makes this a connection to the Cloud Healthcare API",
         ),
         "api_version": _choice("API version", "Version of the Cloud Healthcare API", ("v1", "v1beta1")),
+        "server": _choice(
+            "Server",
+            "What the server is, where that matters and does not show; left empty: found out from its answers",
+            ("standard", "standard-with-delete", "orthanc", "google", "google-v1beta1", "tiny-pacs", "dcm4chee"),
+        ),
         "auth": _choice(
             "Authentication",
             "Left empty: google with a DICOM store, else basic with a login, else none",

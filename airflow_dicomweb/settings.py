@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow_dicomweb.dicomweb.habits import GOOGLE, GOOGLE_BETA, named
 from airflow_dicomweb.dicomweb.resources import join_url
 from airflow_dicomweb.dicomweb.retries import RetryPolicy, check_seconds
 from airflow_dicomweb.errors import ConfigurationError
+from airflow_dicomweb.extras import PREFIXES
 from airflow_dicomweb.healthcare.names import DicomStoreName
 
 if TYPE_CHECKING:
@@ -28,8 +30,6 @@ GOOGLE_BASE_URL = "https://healthcare.googleapis.com"
 
 _API_VERSIONS = ("v1", "v1beta1")
 _AUTH_KINDS = ("google", "basic", "bearer", "none")
-_PREFIXES = ("qido_prefix", "wado_prefix", "stow_prefix")
-_GOOGLE_PREFIX = "extra__google_cloud_platform__"
 
 
 class Connection(Protocol):
@@ -141,8 +141,9 @@ def read_settings(
     """Read a connection.
 
     :param connection: The connection.
-    :param extra: Its extra, as :func:`read_extra` gives it.
-    :param google: Extra of the Google connection that it names, as :func:`read_google_extra` gives it, or nothing.
+    :param extra: Its extra, as :func:`~airflow_dicomweb.extras.read_extra` gives it.
+    :param google: Extra of the Google connection that it names, as :func:`~airflow_dicomweb.extras.read_google_extra`
+        gives it, or nothing.
     :param dicom_store: Another store than the connection's: a short id in the same dataset, or a full name.
     :param impersonation_chain: Other service accounts than the connection's.
     :raises ConfigurationError: If the connection or an argument is not what it should be.
@@ -155,39 +156,16 @@ def read_settings(
         )
     if impersonation_chain and kind != "google":
         raise ConfigurationError(f"impersonation_chain needs the auth kind 'google', not {kind!r}")
-    if store is not None and any(name in extra for name in _PREFIXES):
-        raise ConfigurationError(f"{', '.join(_PREFIXES)} are for other servers than the Cloud Healthcare API")
+    if store is not None and any(name in extra for name in PREFIXES):
+        raise ConfigurationError(f"{', '.join(PREFIXES)} are for other servers than the Cloud Healthcare API")
     return ClientSettings(
         base_url=_base_url(connection, store),
         dicom_store=store,
         api_version=_choice(extra, "api_version", _API_VERSIONS) or "v1",
         auth=kind,
         secrets=json.dumps(_secrets(kind, connection, {**google, **extra}, impersonation_chain)),
-        transport=json.dumps(_transport(extra)),
+        transport=json.dumps(_transport(extra) | _server(extra, store)),
     )
-
-
-def read_extra(extra: object, conn_id: str) -> dict[str, Any]:
-    """Take the fields that say something: a form leaves the others empty."""
-    if not isinstance(extra, Mapping):
-        raise ConfigurationError(f"the extra of connection {conn_id!r} must be a JSON object")
-    if extra.get("audit_uri"):
-        raise ConfigurationError("audit_uri: this version writes no audit records; remove it from the connection")
-    return {key: value for key, value in extra.items() if value not in (None, "")}
-
-
-def read_google_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the extras of a ``google_cloud_platform`` connection under our names."""
-    plain = {key.removeprefix(_GOOGLE_PREFIX): value for key, value in extra.items() if value not in (None, "")}
-    for exotic in ("key_secret_name", "idp_issuer_url"):
-        if plain.get(exotic):
-            raise ConfigurationError(
-                f"the Google connection uses {exotic}, which is not supported here: key_path, keyfile_dict, "
-                "credential_config_file or Application Default Credentials are"
-            )
-    names = ("key_path", "keyfile_dict", "credential_config_file", "impersonation_chain", "quota_project_id")
-    found = {name: plain[name] for name in names if name in plain}
-    return {**found, "scopes": plain["scope"]} if "scope" in plain else found
 
 
 def _dicom_store(own: object, other: str | None) -> DicomStoreName | None:
@@ -244,7 +222,7 @@ def _secrets(
 
 
 def _transport(extra: Mapping[str, Any]) -> dict[str, Any]:
-    options: dict[str, Any] = {name: str(extra[name]) for name in (*_PREFIXES, "client_cert") if name in extra}
+    options: dict[str, Any] = {name: str(extra[name]) for name in (*PREFIXES, "client_cert") if name in extra}
     if "request_timeout" in extra:
         options["request_timeout"] = _seconds(extra["request_timeout"], "request_timeout")
     if "verify" in extra:
@@ -255,6 +233,17 @@ def _transport(extra: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigurationError("allow_insecure_auth in the connection must be true or false")
         options["allow_insecure_auth"] = allowed
     return options
+
+
+def _server(extra: Mapping[str, Any], store: DicomStoreName | None) -> dict[str, str]:
+    if "server" not in extra:
+        return {}
+    name = named(extra["server"]).name
+    if store is None:
+        return {"server": name}
+    if name not in {GOOGLE.name, GOOGLE_BETA.name}:
+        raise ConfigurationError(f"server {name!r} does not go with a dicom_store: that is always {GOOGLE.name!r}")
+    return {}
 
 
 def _choice(extra: Mapping[str, Any], name: str, accepted: tuple[str, ...]) -> str | None:

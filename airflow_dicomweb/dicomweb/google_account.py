@@ -31,6 +31,7 @@ CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 _PATIENT = RetryPolicy(attempts=4, first_wait=0.5, longest_wait=8.0, total_timeout=60.0)
 _ONCE = RetryPolicy(attempts=1)
 _ACCOUNT = re.compile(r"[^\s/:?#@,]+@[^\s/:?#@,]+")
+_KEY_INFO = "key_info (keyfile_dict in a connection)"
 
 
 class Google:
@@ -62,11 +63,11 @@ class Google:
         iam_endpoint: str | None = None,
     ) -> None:
         if sum(bool(source) for source in (key_path, key_info, credential_config_file)) > 1:
-            raise ConfigurationError("give only one of key_path, key_info and credential_config_file")
+            raise ConfigurationError(f"give only one of key_path, {_KEY_INFO} and credential_config_file")
         self._key_path, self._config = key_path or None, credential_config_file or None
         if isinstance(self._config, str) and self._config.lstrip().startswith("{"):
             self._config = _json_object(self._config, "credential_config_file")
-        self._key_info = _json_object(key_info, "key_info") if isinstance(key_info, str) and key_info else key_info
+        self._key_info = _json_object(key_info, _KEY_INFO) if isinstance(key_info, str) and key_info else key_info
         self._chain = _items(impersonation_chain)
         if not all(_ACCOUNT.fullmatch(account) for account in self._chain):
             raise ConfigurationError("impersonation_chain must be service account e-mails, separated by commas")
@@ -183,7 +184,7 @@ class Google:
             problem = "the Google credentials given are not usable" if given else "no Google credentials were found"
         # Not inside the handler: google-auth's messages name files and repeat their content.
         raise failure or ConfigurationError(
-            f"{problem}: give a service account key (key_path, key_info), a file that google-auth reads "
+            f"{problem}: give a service account key (key_path, or {_KEY_INFO}), a file that google-auth reads "
             "(credential_config_file), or none of them where Application Default Credentials are set up"
         )
 

@@ -12,6 +12,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from airflow_dicomweb.dicomweb.habits import SERVERS
+from airflow_dicomweb.extras import EXTRAS
 from airflow_dicomweb.provider_info import get_provider_info
 from airflow_dicomweb.settings import _AUTH_KINDS
 
@@ -58,6 +60,11 @@ def test_fields_that_hold_secrets_are_marked_as_passwords():
 
 def test_the_form_offers_the_kinds_of_authentication_that_are_read():
     assert CONNECTION["conn-fields"]["auth"]["schema"]["enum"] == [*_AUTH_KINDS, None]
+
+
+def test_the_form_offers_the_servers_of_the_table_and_the_fields_that_are_read():
+    assert CONNECTION["conn-fields"]["server"]["schema"]["enum"] == [*SERVERS, None]
+    assert sorted(CONNECTION["conn-fields"]) == sorted(EXTRAS)
 
 
 def test_airflow_itself_lists_the_provider():

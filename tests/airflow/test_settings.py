@@ -7,6 +7,7 @@ import json
 import pytest
 
 from airflow_dicomweb.dicomweb.auth import Anonymous, Basic, Bearer
+from airflow_dicomweb.dicomweb.habits import SERVERS, STANDARD
 from airflow_dicomweb.errors import ConfigurationError
 from airflow_dicomweb.hooks import DicomWebHook
 from airflow_dicomweb.settings import ClientSettings
@@ -157,11 +158,50 @@ def test_the_transport_gets_its_options_in_the_right_types(read):
         ({"host": "pacs", "extra": {"audit_uri": "gs://audit/x"}}, "writes no audit records"),
         ({"extra": {"dicom_store": STORE, "credential_config_file": "{"}}, "a path or a JSON object"),
         ({"extra": {"dicom_store": STORE, "qido_prefix": "qido"}}, "for other servers"),
+        ({"host": "pacs", "extra": {"server": "ortanc"}}, "did you mean 'orthanc'"),
+        ({"host": "pacs", "extra": {"server": "vendor neutral archive"}}, "standard, standard-with-delete, orthanc"),
+        ({"host": "pacs", "extra": {"server": ["orthanc"]}}, "server must be one of"),
+        ({"extra": {"dicom_store": STORE, "server": "orthanc"}}, "does not go with a dicom_store"),
+        ({"extra": {"dicom_stor": STORE}}, "did you mean 'dicom_store'"),
+        ({"host": "pacs", "extra": {"extra__dicomweb__verify": "false"}}, "did you mean 'verify'"),
+        ({"host": "pacs", "extra": {"verfiy": "false"}}, "did you mean 'verify'"),
+        ({"extra": {"dicom_store": STORE, "impersonation-chain": "a@p"}}, "did you mean 'impersonation_chain'"),
+        ({"extra": {"dicom_store": STORE, "key_info": {"a": "b"}}}, "did you mean 'keyfile_dict'"),
+        ({"extra": {"dicom_store": STORE, "keyfile_dict": "no json"}}, "keyfile_dict in a connection"),
+        ({"extra": {"dicom_store": STORE, "keyfile_dict": "{}", "key_path": "k"}}, "keyfile_dict in a connection"),
     ],
 )
 def test_a_connection_that_cannot_be_meant_is_refused_with_what_would_be_accepted(read, fields, words):
     with pytest.raises(ConfigurationError, match=words):
-        read(**fields)
+        read(**fields).credentials()
+
+
+@pytest.mark.parametrize(("server", "name"), [("orthanc", "orthanc"), (" Tiny_PACS ", "tiny-pacs"), ("dcm4chee",) * 2])
+def test_a_connection_names_the_server_whose_habits_matter(read, server, name):
+    with read(host="https://pacs", extra={"server": server}).client() as client:
+        assert client.habits is SERVERS[name]
+
+
+def test_a_server_that_is_not_named_counts_as_a_standard_one_and_a_dicom_store_always_is_googles(read):
+    with read(host="https://pacs").client() as client:
+        assert client.habits is STANDARD
+    for extra, name in (
+        ({}, "google"),
+        ({"api_version": "v1beta1"}, "google-v1beta1"),
+        ({"server": "google"}, "google"),
+    ):
+        with read(extra={"dicom_store": STORE, "auth": "none", **extra}).client() as client:
+            assert client.habits is SERVERS[name]
+
+
+def test_what_others_keep_in_an_extra_is_left_alone_and_named_in_a_warning(read, caplog):
+    settings = read(host="pacs", extra={"cost_center": "radiology", "__extra__": "x", "verify": False})
+    assert json.loads(settings.transport) == {"verify": False}
+    (message,) = [each.getMessage() for each in caplog.records if each.name == "airflow_dicomweb.extras"]
+    assert "'cost_center'" in message
+    assert "no effect" in message
+    assert "radiology" not in message
+    assert "__extra__" not in message
 
 
 @pytest.mark.parametrize("auth", ["basic", "bearer", "google"])
