@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any
 
 from airflow_dicomweb.dicomweb.answers import Answer
-from airflow_dicomweb.dicomweb.batches import Item, body_of
+from airflow_dicomweb.dicomweb.batches import Item, SingleBody, body_of
 from airflow_dicomweb.dicomweb.dicom_json import DicomJson, check_answer, text
 from airflow_dicomweb.dicomweb.habits import STANDARD, ServerHabits, recognise
 from airflow_dicomweb.dicomweb.media_types import DICOM_JSON
-from airflow_dicomweb.dicomweb.multipart import Event
+from airflow_dicomweb.dicomweb.multipart import Body, Event
 from airflow_dicomweb.dicomweb.qido import Level, Page, Query, all_pages, search_path, search_query
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath, StudyPath
 from airflow_dicomweb.dicomweb.settling import InstanceIds, StoreOptions
@@ -80,7 +80,10 @@ class Exchanges:
 
     def post(self, batch: Sequence[Item], options: StoreOptions) -> Answer:
         """Send instances in one request."""
-        body = body_of(batch, single_part=self.habits.single_part)
+        return self.post_body(body_of(batch, single_part=self.habits.single_part), options)
+
+    def post_body(self, body: Body | SingleBody, options: StoreOptions) -> Answer:
+        """Send the body of a store request."""
         headers = {"Content-Type": body.content_type, "Accept": DICOM_JSON}
         if options.storage_class is not None:
             headers["Storage-Class"] = options.storage_class
