@@ -20,7 +20,7 @@ _NATURE = (
     "What it does <b>not</b> emulate:</p>"
 )
 _FURTHER_LIMITS = (
-    "<li>storing instances as metadata and bulk data</li><li>export to BigQuery, of bare frames, and to compressed "
+    "<li>export to BigQuery, of bare frames, and to compressed "
     "transfer syntaxes</li><li>compression: instances are given as stored or decompressed</li><li>quotas, and the "
     "delay with which a search sees a deletion</li>"
 )

@@ -11,15 +11,15 @@ from typing import Any
 from starlette.responses import Response
 
 from airflow_dicomweb.dicomweb.dicom_json import element
-from airflow_dicomweb.dicomweb.media_types import DICOM, DICOM_JSON, DICOM_XML, JSON, MULTIPART, MediaType
-from airflow_dicomweb.dicomweb.multipart import Event, Parser, PartData, PartEnd, PartStart
+from airflow_dicomweb.dicomweb.media_types import DICOM_JSON, DICOM_XML, JSON, MediaType
 from airflow_dicomweb.dicomweb.resources import StudyPath
 from airflow_dicomweb.emulator.incoming import RefusedError, examine
 from airflow_dicomweb.emulator.instances import Candidate, Incoming, Outcome
 from airflow_dicomweb.emulator.messages import ApiError, dicom_json_answer
 from airflow_dicomweb.emulator.native_xml import native_xml
+from airflow_dicomweb.emulator.request_forms import form_of
 from airflow_dicomweb.emulator.service import Call
-from airflow_dicomweb.errors import ConfigurationError, ProtocolError
+from airflow_dicomweb.errors import ConfigurationError
 from airflow_dicomweb.healthcare.bodies import check_storage_class
 
 PROCESSING_FAILURE = 272
@@ -42,59 +42,30 @@ class Upload:
         self._call, self._study = call, call.resource()
         self._json = _wants_json(call.accept())
         self._storage_class = _storage_class(call)
-        self._parser = _parser(MediaType.parse(call.headers.get("content-type")))
         self._store = call.store_row()
-        self._received: list[Incoming] = []
-        if self._parser is None:
-            self._received.append(call.service.instances.receive())
+        self._form = form_of(MediaType.parse(call.headers.get("content-type")), call.service.instances.receive)
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the body.
 
-        :raises ApiError: 400 if it is no readable multipart body.
+        :raises ApiError: 400 if they cannot be read.
         """
-        if self._parser is None:
-            self._received[0].write(data)
-            return
-        try:
-            for event in self._parser.feed(data):
-                self._take(event)
-        except ProtocolError:
-            raise ApiError(400, "The multipart body of the request is malformed.") from None
-
-    def _take(self, event: Event) -> None:
-        match event:
-            case PartStart():
-                if event.media_type.name not in {DICOM, ""}:
-                    raise ApiError(400, f"unsupported media type of a part: {event.media_type.name}")
-                self._received.append(self._call.service.instances.receive())
-            case PartData(data):
-                self._received[-1].write(data)
-            case PartEnd():
-                self._received[-1].close()
+        self._form.feed(data)
 
     def finish(self) -> Response:
         """Store what came, and answer.
 
         :raises ApiError: 400 if the body was cut or holds nothing.
         """
-        if self._parser is not None:
-            try:
-                self._parser.close()
-            except ProtocolError:
-                raise ApiError(400, "The multipart body of the request ends without its closing delimiter.") from None
-        if not self._received:
-            raise ApiError(400, "The multipart body of the request has no parts.")
-        candidates, refused = self._examine()
+        candidates, refused = self._examine(self._form.finish())
         outcomes = self._call.service.instances.store(self._store, candidates, self._storage_class)
         if "no store" in outcomes:
             raise ApiError(404, "The DICOM store was deleted meanwhile.")
         return self._answer(candidates, outcomes, refused)
 
-    def _examine(self) -> tuple[list[Candidate], list[RefusedError]]:
+    def _examine(self, received: Iterable[Incoming]) -> tuple[list[Candidate], list[RefusedError]]:
         candidates, refused = [], []
-        for incoming in self._received:
-            incoming.close()
+        for incoming in received:
             try:
                 candidate = examine(incoming)
             except RefusedError as refusal:
@@ -111,8 +82,7 @@ class Upload:
 
     def close(self) -> None:
         """Remove what was received and not stored."""
-        for incoming in self._received:
-            incoming.discard()
+        self._form.close()
 
     def _answer(self, candidates: list[Candidate], outcomes: list[Outcome], refused: list[RefusedError]) -> Response:
         base = self._call.dicom_web
@@ -180,19 +150,3 @@ def _storage_class(call: Call) -> str:
         return check_storage_class(call.headers.get("storage-class", "STANDARD"))
     except ConfigurationError as error:
         raise ApiError(400, f"invalid Storage-Class header: {error}") from None
-
-
-def _parser(media_type: MediaType) -> Parser | None:
-    """Give the reader of a multipart body; None for a single instance."""
-    if media_type.name == DICOM:
-        return None
-    if media_type.name != MULTIPART:
-        raise ApiError(400, f"unsupported media type: {media_type.name or 'none'}")
-    if media_type.type_parameter in {DICOM_JSON, DICOM_XML}:
-        raise ApiError(501, "Instances given as metadata and bulk data are not emulated.")
-    if media_type.type_parameter not in {DICOM, ""}:
-        raise ApiError(400, f"unsupported media type of the parts: {media_type.type_parameter}")
-    try:
-        return Parser(media_type.parameters.get("boundary", ""))
-    except ProtocolError:
-        raise ApiError(400, "The boundary of the multipart body is missing or cannot be.") from None

@@ -165,7 +165,7 @@ def test_a_cut_multipart_body_stores_nothing(api):
         ('multipart/related; type="application/dicom"', 400),
         (f'multipart/related; type="application/dicom"; boundary={"x" * 71}', 400),
         ('multipart/related; type="image/jpeg"; boundary=XX', 400),
-        ('multipart/related; type="application/dicom+json"; boundary=XX', 501),
+        ('multipart/related; type="application/dicom+json"; boundary=XX', 400),
         ("multipart/related; boundary=XX", 200),
         ("multipart/related; type=application/dicom; boundary=XX", 200),
         ('Multipart/Related; Boundary="XX"; Type="application/dicom"', 200),
