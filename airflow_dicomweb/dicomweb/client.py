@@ -9,6 +9,7 @@ import os
 from typing import Self
 
 from airflow_dicomweb.dicomweb.auth import Anonymous, Credentials
+from airflow_dicomweb.dicomweb.deleting import Deletions
 from airflow_dicomweb.dicomweb.exchanges import Exchanges, Places
 from airflow_dicomweb.dicomweb.habits import ServerHabits, named
 from airflow_dicomweb.dicomweb.retries import RetryPolicy
@@ -24,8 +25,8 @@ from airflow_dicomweb.errors import ConfigurationError
 MEBIBYTE = 2**20
 
 
-class DicomWebClient(Searches, Retrievals):
-    """Stores, searches and retrieves at one DICOMweb server; safe for several threads.
+class DicomWebClient(Searches, Retrievals, Deletions):
+    """Stores, searches, retrieves and deletes at one DICOMweb server; safe for several threads.
 
     :param base_url: Root of the server's DICOMweb services, such as ``https://pacs.example/dicom-web``.
     :param credentials: Who requests are sent as.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -66,7 +66,7 @@ class Exchanges:
         self._transport, self._places = transport, places
         self.habits = STANDARD if habits is None else habits
         self._learning = habits is None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def search(self, path: str, query: Query, limit: int, offset: int) -> Page:
         """Ask for one page of a search."""
@@ -95,7 +95,7 @@ class Exchanges:
     def instances_of(self, study: str) -> InstanceIds:
         """Search for the instances of a study: series and SOP Instance UID of each."""
         try:
-            return {(path.series, path.instance) for path in self._named(StudyPath(study))}
+            return {(path.series, path.instance) for path in self.named(StudyPath(study))}
         except NotFoundError:
             return set()
 
@@ -121,10 +121,10 @@ class Exchanges:
                     came = files.receive(events, wanted)
                 # What is stored meanwhile may have come, and need not.
                 unnamed = came - named
-                check_complete(wanted, named - came, unnamed - self._named(wanted) if unnamed else unnamed)
+                check_complete(wanted, named - came, unnamed - self.named(wanted) if unnamed else unnamed)
                 return files.finish()
 
-        named = self._named(wanted)
+        named = self.named(wanted)
         return self._transport.retry_policy.run(attempt)
 
     @contextmanager
@@ -141,6 +141,16 @@ class Exchanges:
         """Ask for something below an instance, series or study that is read whole."""
         return self._send("GET", _join(self._places.wado, path), query=query, headers={"Accept": accept})
 
+    def delete(self, path: ResourcePath) -> None:
+        """Delete, at once; what is not there is deleted."""
+        with suppress(NotFoundError):
+            self.request_deletion(path)
+
+    def request_deletion(self, path: ResourcePath) -> Answer:
+        """Ask for a deletion, once: not sent again if it is not known whether the server got it."""
+        place = _join(self._places.stow, str(path))
+        return self._send("DELETE", place, headers={"Accept": "application/json"}, idempotent=False)
+
     def _send(self, method: str, path: str, **how: Any) -> Answer:
         with self._turn():
             answer = self._transport.send(method, path, **how)
@@ -155,7 +165,7 @@ class Exchanges:
         if self._learning and (found := recognise(headers)):
             self.habits, self._learning = found, False
 
-    def _named(self, wanted: ResourcePath) -> frozenset[InstancePath]:
+    def named(self, wanted: ResourcePath) -> frozenset[InstancePath]:
         """Find the instances of a study or series by the server's own search."""
         if isinstance(wanted, InstancePath):
             return frozenset({wanted})

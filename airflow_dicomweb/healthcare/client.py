@@ -15,7 +15,7 @@ from typing import Any
 from airflow_dicomweb.dicomweb.auth import Credentials, Google
 from airflow_dicomweb.dicomweb.client import DicomWebClient
 from airflow_dicomweb.dicomweb.habits import GOOGLE, GOOGLE_BETA
-from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath, StudyPath
+from airflow_dicomweb.dicomweb.resources import ResourcePath, SeriesPath, StudyPath
 from airflow_dicomweb.dicomweb.retries import RetryPolicy, check_seconds
 from airflow_dicomweb.dicomweb.stow import check_choice
 from airflow_dicomweb.errors import OperationTimeoutError, ProtocolError
@@ -77,7 +77,6 @@ class HealthcareClient(DicomWebClient):
             server=(GOOGLE if self._version == "v1" else GOOGLE_BETA).name,
             buckets=self.buckets,
         )
-        self._root = root
 
     def close(self) -> None:
         """Close idle connections; the client can be used again."""
@@ -113,6 +112,9 @@ class HealthcareClient(DicomWebClient):
     def delete_study(self, study: str) -> Operation | None:
         """Start the deletion of a study; None if the service says that it is done already.
 
+        Not sent again when it is not known whether the service got it: look for it with :meth:`list_operations`. What a
+        second one deletes may have been stored in between.
+
         :raises ConfigurationError: If the UID is not one.
         """
         return self._delete(StudyPath(study))
@@ -120,16 +122,11 @@ class HealthcareClient(DicomWebClient):
     def delete_series(self, study: str, series: str) -> Operation | None:
         """Start the deletion of a series; None if the service says that it is done already.
 
+        As for a study, not sent again when it is not known whether the service got it.
+
         :raises ConfigurationError: If a UID is not one.
         """
         return self._delete(SeriesPath(study, series))
-
-    def delete_instance(self, study: str, series: str, instance: str) -> None:
-        """Delete an instance; it is gone when this returns, but searches for its study may lag by seconds.
-
-        :raises ConfigurationError: If a UID is not one.
-        """
-        self._delete(InstancePath(study, series, instance))
 
     def get_operation(self, name: str) -> Operation:
         """Ask how an operation stands.
@@ -201,7 +198,7 @@ class HealthcareClient(DicomWebClient):
         return Operation.from_json(answer.json())
 
     def _delete(self, path: ResourcePath) -> Operation | None:
-        answer = self._transport.send("DELETE", f"{self._root}/{path}", headers=_accept())
+        answer = self._exchanges.request_deletion(path)
         # {} is done; nothing at all is what other servers answer.
         body = answer.json() if answer.content.strip() else {}
         return Operation.from_json(body) if body else None
