@@ -193,7 +193,7 @@ class _Walk:
             raise BrokenStructure("an element ends outside of the sequence item that holds it")
         top = len(self._levels) == 1
         # Files are padded with zeros up to full sectors, and to an even length.
-        if top and not header.strip(b"\0") and self._only_zeros_left():
+        if top and not header.strip(b"\0") and (len(header) < 8 or self._only_zeros_left()):
             return None
         if len(header) == 8:
             return header

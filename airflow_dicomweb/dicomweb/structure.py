@@ -13,8 +13,6 @@ from typing import BinaryIO
 
 from airflow_dicomweb.dicomweb.elements import PIXEL_DATA, UNDEFINED, BrokenStructure, Element, elements
 
-CHECKS = ("header", "structure")
-
 _SAMPLES, _PHOTOMETRIC, _FRAMES, _ROWS, _COLUMNS, _BITS = (
     *(0x00280002, 0x00280004, 0x00280008),
     *(0x00280010, 0x00280011, 0x00280100),
