@@ -31,7 +31,7 @@ from airflow_dicomweb.emulator.data_folder import INDEX, own_files, refuse_forei
 from airflow_dicomweb.emulator.database import Database
 from airflow_dicomweb.errors import ConfigurationError
 
-Outcome = Literal["created", "identical", "conflict", "deleting", "no store"]
+Outcome = Literal["created", "replaced", "identical", "conflict", "deleting", "no store"]
 
 
 class Incoming:
@@ -177,20 +177,30 @@ class Instances:
         """Begin to receive a file."""
         return Incoming(self.incoming_folder)
 
-    def store(self, store: int, candidates: Sequence[Candidate], storage_class: str = "STANDARD") -> list[Outcome]:
+    def store(
+        self, store: int, candidates: Sequence[Candidate], storage_class: str = "STANDARD", *, replace: bool = False
+    ) -> list[Outcome]:
         """Store what can be stored, all in one transaction; when this returns, it is on the disk.
 
         :param store: Row number of the store.
+        :param replace: Whether other bytes take the place of those that are there.
         :return: One outcome for each candidate, in order.
         """
         self._place(candidates)
+        stored: set[str] = set()
+        superseded: set[str] = set()
         try:
             with self.database.writing() as index:
-                outcomes = [self._insert(index, store, candidate, storage_class) for candidate in candidates]
+                outcomes = []
+                for candidate in candidates:
+                    outcome, old = self._insert(index, store, candidate, storage_class, replace=replace)
+                    outcomes.append(outcome)
+                    stored |= {candidate.incoming.id} if outcome in {"created", "replaced"} else set()
+                    superseded |= old
         except BaseException:
             self._remove(candidate.incoming.id for candidate in candidates)
             raise
-        self._remove(c.incoming.id for c, outcome in zip(candidates, outcomes, strict=True) if outcome != "created")
+        self._remove(({candidate.incoming.id for candidate in candidates} - stored) | superseded)
         return outcomes
 
     def _place(self, candidates: Sequence[Candidate]) -> None:
@@ -218,24 +228,30 @@ class Instances:
         for file in files:
             self.file(file).unlink(missing_ok=True)
 
-    def _insert(self, index: sqlite3.Connection, store: int, candidate: Candidate, storage_class: str) -> Outcome:
+    def _insert(
+        self, index: sqlite3.Connection, store: int, candidate: Candidate, storage_class: str, *, replace: bool
+    ) -> tuple[Outcome, set[str]]:
+        """Write a row; give what happened, and the file that the row before it named."""
         path, incoming = candidate.path, candidate.incoming
         if index.execute("SELECT 1 FROM stores WHERE id = ?", [store]).fetchone() is None:
-            return "no store"
+            return "no store", set()
         known = index.execute(
-            "SELECT sha256 FROM instances WHERE store = ? AND study = ? AND series = ? AND instance = ?",
+            "SELECT id, sha256, file FROM instances WHERE store = ? AND study = ? AND series = ? AND instance = ?",
             [store, path.study, path.series, path.instance],
         ).fetchone()
-        if known is not None:
-            return "identical" if known["sha256"] == incoming.sha256 else "conflict"
+        if known is not None and (known["sha256"] == incoming.sha256 or not replace):
+            return "identical" if known["sha256"] == incoming.sha256 else "conflict", set()
         if self._is_being_deleted(index, store, path):
-            return "deleting"
+            return "deleting", set()
+        if known is not None:
+            # A new row, not a changed one: who listed the old one before deletes or reads that, and never the new one.
+            index.execute("DELETE FROM instances WHERE id = ?", [known["id"]])
         row: list[object] = [store, path.study, path.series, path.instance]
         row += [candidate.sop_class, candidate.transfer_syntax, candidate.frames, incoming.size, incoming.sha256]
         row += [incoming.id, storage_class, time.time()]
         row += [candidate.search.get(column, "") for column in _SEARCH_COLUMNS]
         index.execute(_INSERT, [*row, candidate.attributes])
-        return "created"
+        return ("created", set()) if known is None else ("replaced", {known["file"]})
 
     @staticmethod
     def _is_being_deleted(index: sqlite3.Connection, store: int, path: InstancePath) -> bool:

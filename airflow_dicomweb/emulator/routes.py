@@ -28,6 +28,8 @@ _STUDY = f"{_WEB}/studies/{{study}}"
 _SERIES = f"{_STUDY}/series/{{series}}"
 _INSTANCE = f"{_SERIES}/instances/{{instance}}"
 _ANY = "{any}"
+_BETA = ("v1beta1",)
+_BOTH = ("v1", *_BETA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,17 @@ class Route:
     """One route.
 
     :param handler: What answers it; None for a store transaction, whose body is read as it comes.
+    :param versions: The versions that have it.
     """
 
     method: str
     pattern: re.Pattern[str]
     handler: Handler | None
+    versions: tuple[str, ...] = _BOTH
 
 
-def _route(method: str, template: str, handler: Handler | None) -> Route:
-    return Route(method, _pattern(template), handler)
+def _route(method: str, template: str, handler: Handler | None, versions: tuple[str, ...] = _BOTH) -> Route:
+    return Route(method, _pattern(template), handler, versions)
 
 
 def _pattern(template: str) -> re.Pattern[str]:
@@ -74,6 +78,8 @@ ROUTES: Final = (
     _route("POST", f"{_STORE}:export", operations.start_export),
     _route("POST", f"{_WEB}/studies", None),
     _route("POST", _STUDY, None),
+    _route("PUT", f"{_WEB}/studies", None, _BETA),
+    _route("PUT", _STUDY, None, _BETA),
     _route("GET", f"{_WEB}/studies", partial(qido.search, level="studies")),
     _route("GET", f"{_WEB}/series", partial(qido.search, level="series")),
     _route("GET", f"{_WEB}/instances", partial(qido.search, level="instances")),
@@ -106,8 +112,6 @@ NOT_EMULATED: Final = (
     ("GET", f"{_INSTANCE}:getStorageInfo", "storage information of an instance"),
     ("POST", f"{_STORE}/{_ANY}:setBlobStorageSettings", "changing the storage class of what is stored"),
     ("POST", f"{_STORE}:setBlobStorageSettings", "changing the storage class by a filter file"),
-    ("PUT", f"{_WEB}/studies", "storing with replacement (v1beta1)"),
-    ("PUT", _STUDY, "storing with replacement (v1beta1)"),
     ("PATCH", f"{_STUDY}/{_ANY}", "changing metadata (v1beta1)"),
     ("GET", f"{_INSTANCE}/frames/{_ANY}", "frames"),
     ("GET", f"{_INSTANCE}/bulkdata/{_ANY}", "bulk data: the URIs in metadata lead here"),
@@ -128,7 +132,7 @@ def find_route(method: str, raw_path: str) -> tuple[Route, dict[str, str]]:
     path = "" if any("/" in segment for segment in segments) else "/".join(segments)
     allowed = []
     for route in ROUTES:
-        if (match := route.pattern.fullmatch(path)) is not None:
+        if (match := route.pattern.fullmatch(path)) is not None and match["version"] in route.versions:
             if route.method == method:
                 return route, match.groupdict()
             allowed.append(route.method)

@@ -1,6 +1,9 @@
 """Store: a request's instances come as files while it is read, and are stored in one transaction at its end.
 
-Source: DICOM PS3.18 section 10.5; Cloud Healthcare API, DICOM conformance statement, "Store transaction".
+``PUT`` of v1beta1 is the same, but an instance that is there already is replaced.
+
+Source: DICOM PS3.18 section 10.5; Cloud Healthcare API, DICOM conformance statement, "Store transaction"; Cloud Healthcare
+API v1beta1 discovery document, ``dicomStores.updateInstances``.
 """
 
 from __future__ import annotations
@@ -43,7 +46,9 @@ class Upload:
         self._json = _wants_json(call.accept())
         self._storage_class = _storage_class(call)
         self._store = call.store_row()
-        self._form = form_of(MediaType.parse(call.headers.get("content-type")), call.service.instances.receive)
+        self._replaces = call.method == "PUT"
+        media_type = MediaType.parse(call.headers.get("content-type"))
+        self._form = form_of(media_type, call.service.instances.receive, with_metadata=not self._replaces)
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the body.
@@ -58,7 +63,9 @@ class Upload:
         :raises ApiError: 400 if the body was cut or holds nothing.
         """
         candidates, refused = self._examine(self._form.finish())
-        outcomes = self._call.service.instances.store(self._store, candidates, self._storage_class)
+        outcomes = self._call.service.instances.store(
+            self._store, candidates, self._storage_class, replace=self._replaces
+        )
         if "no store" in outcomes:
             raise ApiError(404, "The DICOM store was deleted meanwhile.")
         return self._answer(candidates, outcomes, refused)

@@ -244,14 +244,13 @@ def test_every_compression_that_the_contract_names_is_taken(api, name, media_typ
     original = pydicom.dcmread(PYDICOM_FILES / name)
     frame = next(pydicom.encaps.generate_frames(original.PixelData, number_of_frames=1))
     syntax = str(original.file_meta.TransferSyntaxUID)
-    described = data_set(syntax=syntax, x7FE00010=PIXELS)
-    for tag in ("00280002", "00280004", "00280010", "00280011", "00280100", "00280101", "00280102", "00280103"):
-        described[tag] = original[int(tag, 16)].to_json_dict(None, 1024)
-    sent = body_of([described], ("image", f"{media_type}; transfer-syntax={syntax}", frame))
+    sent = body_of(
+        [data_set(syntax=syntax, x7FE00010=PIXELS)], ("image", f"{media_type}; transfer-syntax={syntax}", frame)
+    )
     assert send(api, sent).status_code == 200
     found, _ = stored(api)
     assert found.file_meta.TransferSyntaxUID == syntax
-    assert (found.pixel_array == original.pixel_array).all()
+    assert next(pydicom.encaps.generate_frames(found.PixelData, number_of_frames=1)) == frame
 
 
 def test_an_instance_without_a_usable_identity_or_of_another_study_is_named_as_failed(api):
