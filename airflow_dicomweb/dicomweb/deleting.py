@@ -73,7 +73,7 @@ class Deletions:
         if not habits.deletes:
             raise ConfigurationError(f"{habits.title} is not known to delete by DICOMweb: {habits.own_way}")
 
-    def _delete_now(self, path: ResourcePath) -> None:
+    def _delete_now(self, path: ResourcePath) -> object:
         self.check_deletes()
         if self._exchanges.habits.deletes_by_operation and not isinstance(path, InstancePath):
             raise ConfigurationError(
@@ -86,6 +86,7 @@ class Deletions:
             if not may_be_done(error) or self._is_there(path):
                 raise
             _log.info("the answer to the deletion of %s was lost; a search says that it is gone", path)
+        return None
 
     def _is_there(self, path: ResourcePath) -> bool:
         try:

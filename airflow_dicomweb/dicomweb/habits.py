@@ -47,7 +47,7 @@ class ServerHabits:
     """
 
     name: str = "standard"
-    title: str = "a server of which no more is known than that it follows the standard"
+    title: str = "this server"
     reports_conflicts: bool = False
     keeps_bytes: bool = True
     keeps_data_set: bool = True
@@ -58,8 +58,8 @@ class ServerHabits:
     deletes: bool = False
     deletes_by_operation: bool = False
     own_way: str = (
-        "the standard has no deletion; name the server (server='...') if it is one of those that delete: Orthanc deletes "
-        "by its REST API, dcm4chee wants a rejection first"
+        "the standard has no deletion. Set server to 'standard-with-delete' if it has one at DELETE studies/{study}, and "
+        "dicom_store if it is the Cloud Healthcare API; Orthanc deletes by its REST API, dcm4chee wants a rejection first"
     )
     searches_instances_of_study: bool = True
     one_at_a_time: bool = False

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from airflow_dicomweb.dicomweb.resources import InstancePath
+from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath, StudyPath
 from airflow_dicomweb.dicomweb.uids import check_uid
 from airflow_dicomweb.errors import ConfigurationError, NotFoundError
 
@@ -32,15 +32,20 @@ class Store(Protocol):
         ...
 
     def search_series(
-        self, filters: Mapping[str, Any] | None = None, *, include_fields: Sequence[str] = ()
+        self, filters: Mapping[str, Any] | None = None, *, study: str | None = None, include_fields: Sequence[str] = ()
     ) -> Iterator[dict[str, Any]]:
         """Give the series that match."""
         ...
 
     def search_instances(
-        self, filters: Mapping[str, Any] | None = None, *, study: str | None = None, include_fields: Sequence[str] = ()
+        self,
+        filters: Mapping[str, Any] | None = None,
+        *,
+        study: str | None = None,
+        series: str | None = None,
+        include_fields: Sequence[str] = (),
     ) -> Iterator[dict[str, Any]]:
-        """Give the instances of a study."""
+        """Give the instances of a study or series."""
         ...
 
     def retrieve(
@@ -101,6 +106,40 @@ def find_instances(store: Store, studies: Iterable[str]) -> Iterator[InstancePat
                 yield InstancePath(study, found["SeriesInstanceUID"], found["SOPInstanceUID"])
         except NotFoundError:
             continue
+
+
+def find_below(store: Store, path: ResourcePath) -> Iterator[InstancePath]:
+    """Find the instances of a study or series, or the one that is meant; what is not there has none.
+
+    :param path: Study, series or instance.
+    """
+    if isinstance(path, StudyPath):
+        yield from find_instances(store, [path.study])
+        return
+    try:
+        for found in store.search_instances(study=path.study, series=path.series):
+            if found["SOPInstanceUID"] == getattr(path, "instance", found["SOPInstanceUID"]):
+                yield InstancePath(path.study, path.series, found["SOPInstanceUID"])
+    except NotFoundError:
+        return
+
+
+def is_elsewhere(store: Store, path: ResourcePath) -> bool:
+    """Tell whether a series or an instance is there, but not where it is said to be.
+
+    :param path: Study, series or instance, of which :func:`find_below` finds nothing.
+    """
+    try:
+        match path:
+            case InstancePath():
+                found = store.search_instances({"SOPInstanceUID": path.instance})
+                return any(each.get("SOPInstanceUID") == path.instance for each in found)
+            case SeriesPath():
+                found = store.search_series({"SeriesInstanceUID": path.series})
+                return any(each.get("SeriesInstanceUID") == path.series for each in found)
+    except NotFoundError:
+        pass
+    return False
 
 
 def instances_left(

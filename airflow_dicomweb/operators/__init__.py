@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from airflow_dicomweb.operators.delete import DicomWebDeleteStudyOperator
+from airflow_dicomweb.operators.delete import (
+    DicomWebDeleteInstanceOperator,
+    DicomWebDeleteSeriesOperator,
+    DicomWebDeleteStudyOperator,
+)
 from airflow_dicomweb.operators.gcs import DicomWebExportToGcsOperator, DicomWebImportFromGcsOperator
 from airflow_dicomweb.operators.search import DicomWebSearchOperator
 from airflow_dicomweb.operators.store import DicomWebStoreInstancesOperator
 
 __all__ = [
+    "DicomWebDeleteInstanceOperator",
+    "DicomWebDeleteSeriesOperator",
     "DicomWebDeleteStudyOperator",
     "DicomWebExportToGcsOperator",
     "DicomWebImportFromGcsOperator",

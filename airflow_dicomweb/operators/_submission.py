@@ -102,6 +102,8 @@ class Submission:
 
     def _leftover(self, record: Record) -> Started | None:
         """Look for the operation of a try that broke off between the request and its answer."""
+        if not self._client.habits.deletes_by_operation:
+            return None  # Without operations, what is left on the server tells.
         since = record.started.submitted_at
         candidates = [
             operation.name

@@ -9,6 +9,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_dicomweb.errors import ConfigurationError
 from airflow_dicomweb.operators import (
+    DicomWebDeleteInstanceOperator,
+    DicomWebDeleteSeriesOperator,
     DicomWebDeleteStudyOperator,
     DicomWebExportToGcsOperator,
     DicomWebImportFromGcsOperator,
@@ -43,6 +45,14 @@ def refused(task: Any, words: str, error: type[Exception] = ConfigurationError) 
 def test_a_bad_uid_is_refused_by_every_operator_that_takes_one(store, uid):
     refused(DicomWebDeleteStudyOperator(task_id="a", study=uid), "DICOM UID")
     refused(DicomWebDeleteStudyOperator(task_id="b", study=uid, dry_run=True), "DICOM UID")
+    for number, (study, series) in enumerate([(uid, "1.2"), ("1.2", uid)]):
+        for dry_run in (True, False):
+            uids = {"study": study, "series": series, "dry_run": dry_run}
+            refused(DicomWebDeleteSeriesOperator(task_id=f"s{number}{dry_run}", **uids), "DICOM UID")
+            refused(DicomWebDeleteInstanceOperator(task_id=f"i{number}{dry_run}", instance="1.2", **uids), "DICOM UID")
+    for dry_run in (True, False):
+        uids = {"study": "1.2", "series": "1.2", "instance": uid, "dry_run": dry_run}
+        refused(DicomWebDeleteInstanceOperator(task_id=f"j{dry_run}", **uids), "DICOM UID")
     refused(DicomWebSearchOperator(task_id="c", filters={"StudyInstanceUID": uid}), "UID")
     for number, resources in enumerate(
         ([uid], [{"StudyInstanceUID": uid}], [{"StudyInstanceUID": "1", "SOPInstanceUID": uid}])
@@ -129,6 +139,8 @@ def every_task(tmp_path) -> list[Any]:
     write_study(tmp_path / "in", series=1, instances=1)
     return [
         DicomWebDeleteStudyOperator(task_id="delete", study="1.2"),
+        DicomWebDeleteSeriesOperator(task_id="delete_series", study="1.2", series="1.3"),
+        DicomWebDeleteInstanceOperator(task_id="delete_instance", study="1.2", series="1.3", instance="1.4"),
         DicomWebImportFromGcsOperator(task_id="import", gcs_uri="gs://bucket/in/**"),
         DicomWebExportToGcsOperator(task_id="export", gcs_uri_prefix="gs://bucket/out", resources=["1.2"]),
         DicomWebSearchOperator(task_id="search"),
@@ -165,7 +177,7 @@ def test_what_needs_the_healthcare_api_says_so_of_another_server(store, set_conn
         if isinstance(task, DicomWebSearchOperator | DicomWebStoreInstancesOperator):
             continue
         error = AirflowFailException if isinstance(task, DicomWebOperationSensor) else ConfigurationError
-        refused(task, "needs a DICOM store", error)
+        refused(task, "not known to delete" if "delete" in task.task_id else "needs a DICOM store", error)
     assert store.requests() == []
 
 
