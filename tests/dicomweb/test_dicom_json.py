@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_dicomweb.dicomweb.dicom_json import check_answer, element, flat, items, keyword_of, tag_of, text, values
+from airflow_dicomweb.dicomweb.dicom_json import (
+    _KNOWN,
+    check_answer,
+    element,
+    flat,
+    items,
+    keyword_of,
+    tag_of,
+    text,
+    values,
+)
 from airflow_dicomweb.errors import ConfigurationError, ProtocolError
 
 STUDY = {
@@ -68,3 +78,10 @@ def test_an_answer_that_is_no_array_of_data_sets_is_an_error(answer):
 def test_broken_elements_read_as_empty(broken):
     assert values(broken, "StudyDate") == []
     assert flat(broken) == {"StudyDate": None}
+
+
+def test_the_attributes_that_need_no_dictionary_are_those_of_the_dictionary():
+    from pydicom.datadict import tag_for_keyword
+
+    assert {keyword: f"{tag_for_keyword(keyword):08X}" for keyword in _KNOWN} == _KNOWN
+    assert {keyword: tag_of(keyword) for keyword in _KNOWN} == _KNOWN
