@@ -5,7 +5,6 @@ Source: DICOM PS3.18 chapter 10 (Studies service), section 8.3.4.4 (paging and i
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from airflow_dicomweb.dicomweb.answers import Answer
+from airflow_dicomweb.dicomweb.answers import Answer, StreamedAnswer
 from airflow_dicomweb.dicomweb.batches import Item, SingleBody, body_of
 from airflow_dicomweb.dicomweb.dicom_json import DicomJson, check_answer, text
 from airflow_dicomweb.dicomweb.habits import STANDARD, ServerHabits, recognise
@@ -21,15 +20,14 @@ from airflow_dicomweb.dicomweb.media_types import DICOM_JSON
 from airflow_dicomweb.dicomweb.multipart import Body, Event
 from airflow_dicomweb.dicomweb.qido import Level, Page, Query, all_pages, search_path, search_query
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath, StudyPath
+from airflow_dicomweb.dicomweb.retries import RetryPolicy
 from airflow_dicomweb.dicomweb.settling import InstanceIds, StoreOptions
 from airflow_dicomweb.dicomweb.transport import Transport
 from airflow_dicomweb.dicomweb.uids import is_uid
 from airflow_dicomweb.dicomweb.wado import (
     ACCEPT_STORED,
     ACCEPT_STORED_SINGLE,
-    Download,
-    RetrievedFile,
-    check_complete,
+    check_whole,
     digest,
     only_part,
     parts,
@@ -107,39 +105,44 @@ class Exchanges:
                 return digest(only_part(events))
 
         try:
-            with self._turn():
-                return self._transport.retry_policy.run(attempt)
+            return self._transport.retry_policy.run(attempt)
         except NotFoundError:
             return None
 
-    def download(self, wanted: ResourcePath, destination: str | os.PathLike[str]) -> list[RetrievedFile]:
-        """Write what is stored to files, all or none."""
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """How often a retrieval that is read as it comes is repeated."""
+        return self._transport.retry_policy
 
-        def attempt() -> list[RetrievedFile]:
-            with Download(destination) as files:
-                with self.stored(wanted) as events:
-                    came = files.receive(events, wanted)
-                # What is stored meanwhile may have come, and need not.
-                unnamed = came - named
-                check_complete(wanted, named - came, unnamed - self.named(wanted) if unnamed else unnamed)
-                return files.finish()
-
-        named = self.named(wanted)
-        return self._transport.retry_policy.run(attempt)
+    @property
+    def retrieve_root(self) -> str:
+        """URL below which everything is that can be retrieved."""
+        return _join(self._transport.base.text, self._places.wado)
 
     @contextmanager
     def stored(self, wanted: ResourcePath) -> Iterator[Iterator[Event]]:
         """Ask once for instances as they are stored, and give the parts of the answer."""
         single = isinstance(wanted, InstancePath) and self.habits.single_part
-        accept = ACCEPT_STORED_SINGLE if single else ACCEPT_STORED
-        path = _join(self._places.wado, str(wanted))
-        with self._transport.stream("GET", path, headers={"Accept": accept}) as answer:
-            self._learn(answer.headers)
+        with self.stream(str(wanted), ACCEPT_STORED_SINGLE if single else ACCEPT_STORED) as answer:
             yield parts(answer.blocks(), answer.headers.get("Content-Type"))
+
+    @contextmanager
+    def stream(self, path: str, accept: str, query: Query = ()) -> Iterator[StreamedAnswer]:
+        """Ask once for something that is read as it comes.
+
+        :param path: Below the prefix of retrievals, or a whole URL of the server.
+        """
+        where = path if "://" in path else _join(self._places.wado, path)
+        with self._turn(), self._transport.stream("GET", where, query=query, headers={"Accept": accept}) as answer:
+            self._learn(answer.headers)
+            check_whole(answer.status, path)
+            yield answer
 
     def get(self, path: str, accept: str, query: Query = ()) -> Answer:
         """Ask for something below an instance, series or study that is read whole."""
-        return self._send("GET", _join(self._places.wado, path), query=query, headers={"Accept": accept})
+        answer = self._send("GET", _join(self._places.wado, path), query=query, headers={"Accept": accept})
+        check_whole(answer.status, path)
+        return answer
 
     def delete(self, path: ResourcePath) -> None:
         """Delete, at once; what is not there is deleted."""

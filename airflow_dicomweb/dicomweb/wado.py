@@ -1,29 +1,21 @@
-"""Values of the retrieve transaction: what is accepted, and how an answer becomes files.
+"""Values of the retrieve transaction: what is accepted, and what an answer is made of.
 
-An answer becomes files or it does not: parts are written to ``.part`` files that only their owner can read, and get
-their names when the answer came whole, holds what was asked for, and as much of it as the server's own search names.
-Names are made from checked UIDs, which are read from what was written.
+How what is asked for is asked for, and how the parts of an answer are read; what becomes of them is not known here.
 
 Source: DICOM PS3.18 section 10.4 (retrieve transaction), section 8.7.3 (media types).
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from airflow_dicomweb.dicomweb.media_types import DICOM, MULTIPART, MediaType
 from airflow_dicomweb.dicomweb.multipart import Event, Parser, PartData, PartEnd, PartStart
-from airflow_dicomweb.dicomweb.part10 import UnusableFile, read_header
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath
-from airflow_dicomweb.errors import ConfigurationError, ProtocolError, TransportError
+from airflow_dicomweb.errors import ConfigurationError, NotFoundError, ProtocolError, TransportError
 
 ACCEPT_STORED = f'{MULTIPART}; type="{DICOM}"; transfer-syntax=*'
 """Instances as they were stored: without ``*`` a server may decompress them."""
@@ -35,16 +27,38 @@ RENDERED = ("image/png", "image/jpeg")
 
 @dataclass(frozen=True, slots=True)
 class RetrievedFile:
-    """An instance in a file of its own.
+    """A file of its own, here or in a bucket.
 
-    :param path: Where it is: ``destination/study/series/instance.dcm``.
-    :param instance: Its identity, from its own data set.
+    :param location: Where it is, such as ``destination/study/series/instance.dcm``: a path, or a ``gs://`` URI.
+    :param resource: What it holds: the identity of an instance, from its own data set; for metadata, a study or series.
     :param size: Bytes.
+    :param frame: Number of the frame that it holds, from 1; None if it holds no single frame.
     """
 
-    path: Path
-    instance: InstancePath
+    location: str
+    resource: ResourcePath
     size: int
+    frame: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it is, if it is here.
+
+        :raises ConfigurationError: If it is in a bucket.
+        """
+        if self.location.startswith("gs://"):
+            raise ConfigurationError("a retrieved file that is an object in a bucket has a location, and no path")
+        return Path(self.location)
+
+    @property
+    def instance(self) -> InstancePath:
+        """The instance that it holds, or holds something of.
+
+        :raises ConfigurationError: If it holds something of a study or series.
+        """
+        if not isinstance(self.resource, InstancePath):
+            raise ConfigurationError("what was retrieved is of a study or a series, not of one instance")
+        return self.resource
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -117,129 +131,19 @@ def digest(blocks: Iterable[bytes]) -> str:
     return summed.hexdigest()
 
 
-class Download:
-    """The files of one answer on their way; those that did not get their names are removed in the end.
+def check_whole(status: int, path: str) -> None:
+    """See that a successful answer holds what was asked for.
 
-    :param destination: Folder for the files; made with the first of them if it does not exist.
-    :raises ConfigurationError: If files cannot be written there.
+    :param path: What was asked for, without a query.
+    :raises NotFoundError: If the server says that there is nothing (204).
+    :raises ProtocolError: If it gives only some of it (206), or something else.
     """
-
-    def __init__(self, destination: str | os.PathLike[str]) -> None:
-        self._destination = Path(destination)
-        self._unnamed: dict[InstancePath, tuple[Path, int]] = {}
-        self._open: Path | None = None
-
-    def __enter__(self) -> Self:
-        check_destination(self._destination)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for path, _ in self._unnamed.values():
-            path.unlink(missing_ok=True)
-        if self._open is not None:
-            self._open.unlink(missing_ok=True)
-
-    def receive(self, events: Iterator[Event], wanted: ResourcePath) -> frozenset[InstancePath]:
-        """Write each part to a file and read its identity.
-
-        :param events: Of one answer.
-        :param wanted: What was asked for.
-        :return: The instances that came.
-        :raises ProtocolError: If one came twice, is no instance, or is not part of what was asked for.
-        """
-        for event in events:
-            if isinstance(event, PartStart):
-                instance, size = self._write(events)
-                if not _is_part_of(instance, wanted):
-                    raise ProtocolError(f"{wanted} was asked for, the answer holds {instance}")
-                if instance in self._unnamed:
-                    raise ProtocolError(f"the answer holds {instance} twice")
-                if self._open is not None:
-                    self._unnamed[instance] = (self._open, size)
-                self._open = None
-        return frozenset(self._unnamed)
-
-    def _write(self, events: Iterator[Event]) -> tuple[InstancePath, int]:
-        with _writing():  # what breaks while events are read is a TransportError, never an OSError
-            self._destination.mkdir(parents=True, exist_ok=True)
-            # Made with mode 0600 under a name that nobody else can have.
-            descriptor, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=self._destination)
-            self._open = Path(name)
-            with os.fdopen(descriptor, "wb") as file:
-                for event in events:
-                    if isinstance(event, PartEnd):
-                        break
-                    if isinstance(event, PartData):
-                        file.write(event.data)
-                size = file.tell()
-            try:
-                return read_header(self._open).path, size
-            except UnusableFile as reason:
-                raise ProtocolError(f"a part of the answer is not an instance: {reason}") from None
-
-    def finish(self) -> list[RetrievedFile]:
-        """Give the files their names, in the order of the instances; files of the same names are replaced.
-
-        :raises ConfigurationError: If one of them cannot get its name; then none does.
-        """
-        for instance in self._unnamed:
-            check_destination(self._destination, instance)
-        named = []
-        with _writing():
-            for instance in self._unnamed:
-                (self._destination / instance.study / instance.series).mkdir(parents=True, exist_ok=True)
-            for instance in sorted(self._unnamed):
-                part, size = self._unnamed[instance]
-                path = self._destination / instance.study / instance.series / f"{instance.instance}.dcm"
-                part.replace(path)
-                named.append(RetrievedFile(path, instance, size))
-                del self._unnamed[instance]
-        return named
-
-
-def check_destination(destination: object, wanted: ResourcePath | None = None) -> None:
-    """See that files can be written to a folder, or that it can be made; nothing is made.
-
-    :param wanted: What is going there, to see that its own folders and names are free as well.
-    :raises ConfigurationError: If not.
-    """
-    text = os.fspath(destination) if isinstance(destination, str | os.PathLike) else None
-    if not isinstance(text, str) or not text or "\0" in text:
-        raise ConfigurationError("the destination must be the path of a folder: text, or a pathlib.Path")
-    folder = Path(text)
-    if wanted is not None:
-        folder = folder / wanted.study / getattr(wanted, "series", "")
-    with _writing():
-        while not os.path.lexists(folder):
-            folder = folder.parent
-        # Only writing tells: a file system may be read-only, or its permissions more than mode bits.
-        tempfile.TemporaryFile(dir=folder).close()
-        if isinstance(wanted, InstancePath) and (folder / f"{wanted.instance}.dcm").is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Say why files cannot be written, without their names."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ConfigurationError(f"the destination must be a folder that can be written to: {reason}") from None
-
-
-def check_complete(wanted: ResourcePath, missing: frozenset[InstancePath], unnamed: frozenset[InstancePath]) -> None:
-    """Judge the difference between what came and what the server's own search names.
-
-    :param missing: Named, and did not come.
-    :param unnamed: Came, and not named.
-    :raises ProtocolError: If there is a difference.
-    """
-    if missing or unnamed:
-        raise ProtocolError(
-            f"what came of {wanted} is not what the server's own search names: "
-            f"{len(missing)} instances are missing, {len(unnamed)} are not named"
-        )
+    if status == 204:
+        raise NotFoundError(status, "GET", path, "the server says that there is nothing")
+    if status == 206:
+        raise ProtocolError(f"the server gives only a part of {path} (status 206): nothing of the answer is used")
+    if status != 200:
+        raise ProtocolError(f"{path} was asked for, and the answer is neither that nor an error: status {status}")
 
 
 def check_viewport(viewport: object) -> str:
@@ -253,5 +157,6 @@ def check_viewport(viewport: object) -> str:
     raise ConfigurationError("a viewport must be (width, height), whole numbers of pixels, such as (256, 256)")
 
 
-def _is_part_of(instance: InstancePath, wanted: ResourcePath) -> bool:
+def is_part_of(instance: InstancePath, wanted: ResourcePath) -> bool:
+    """Tell whether an instance is what was asked for, or belongs to it."""
     return str(instance) == str(wanted) or str(instance).startswith(f"{wanted}/")

@@ -27,7 +27,8 @@ from airflow_dicomweb.errors import (
     error_for_status,
 )
 from airflow_dicomweb.healthcare.bodies import GcsPattern, GcsPrefix
-from airflow_dicomweb.healthcare.gcs_objects import BLOCK, GcsObject, ObjectReader
+from airflow_dicomweb.healthcare.gcs_objects import BLOCK, MARK, GcsObject, ObjectReader
+from airflow_dicomweb.healthcare.gcs_places import BucketPlace
 
 if TYPE_CHECKING:
     from google.cloud import storage
@@ -133,16 +134,32 @@ class Buckets:
         name: str,
         source: str | os.PathLike[str] | IO[bytes],
         content_type: str = "application/octet-stream",
+        *,
+        mark: str = "",
     ) -> None:
         """Write a file to an object, over the one that may be there, without holding it in memory.
 
+        The object appears whole, with the checksum of what was read, or not at all.
+
         :param source: Path, or a seekable file open for reading, which is taken from its beginning.
+        :param mark: What a listing is to say of it, as long as it is this version.
         """
         # The library would hold 100 MiB of a resumable upload at a time.
         blob = self._bucket(bucket).blob(name, chunk_size=BLOCK)
+        if mark:
+            blob.metadata = {MARK: mark}
         with _opened(source) as file:
             options = {"rewind": True, "content_type": content_type, **self._options()}
             self._call(bucket, "POST", lambda: blob.upload_from_file(file, **options))
+
+    def place(self, uri: str, workers: int = 4) -> BucketPlace:
+        """Give a place for retrieved files.
+
+        :param uri: ``gs://bucket`` or ``gs://bucket/prefix``.
+        :param workers: Files uploaded at the same time.
+        :raises ConfigurationError: If it is no such URI.
+        """
+        return BucketPlace(self, GcsPrefix.parse(uri), workers)
 
     def delete(self, bucket: str, name: str) -> None:
         """Delete an object.
@@ -164,7 +181,7 @@ class Buckets:
         return True
 
     def _listed(self, bucket: str, prefix: str) -> Iterator[GcsObject]:
-        wanted = "items(name,size,generation,crc32c),nextPageToken"
+        wanted = f"items(name,size,generation,crc32c,metadata/{MARK}),nextPageToken"
         blobs = iter(self._client().list_blobs(bucket, prefix=prefix, fields=wanted, **self._options()))
         while (blob := self._call(bucket, "GET", lambda: next(blobs, None))) is not None:
             yield _object(blob)
@@ -249,7 +266,8 @@ class Buckets:
 
 
 def _object(blob: Any) -> GcsObject:
-    return GcsObject(blob.bucket.name, blob.name, int(blob.size), int(blob.generation), blob.crc32c or "")
+    mark = (blob.metadata or {}).get(MARK, "")
+    return GcsObject(blob.bucket.name, blob.name, int(blob.size), int(blob.generation), blob.crc32c or "", mark)
 
 
 @contextmanager

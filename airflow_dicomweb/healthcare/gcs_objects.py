@@ -20,6 +20,10 @@ BLOCK = 8 * 1024 * 1024
 """Bytes of every further request."""
 
 
+MARK = "airflow-dicomweb"
+"""Key of an object's metadata."""
+
+
 @dataclass(frozen=True, slots=True)
 class GcsObject:
     """One version of an object.
@@ -29,6 +33,7 @@ class GcsObject:
     :param size: Stored bytes.
     :param generation: Version; reading gives this one or nothing.
     :param crc32c: Checksum in base64, or an empty string if it is not known.
+    :param mark: What :meth:`Buckets.upload` was told to say of it, or an empty string.
     """
 
     bucket: str
@@ -36,6 +41,7 @@ class GcsObject:
     size: int
     generation: int
     crc32c: str = ""
+    mark: str = ""
 
     @property
     def uri(self) -> str:

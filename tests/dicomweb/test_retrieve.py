@@ -17,11 +17,11 @@ from airflow_dicomweb.dicomweb.multipart import Body, Part
 from airflow_dicomweb.dicomweb.resources import InstancePath
 from airflow_dicomweb.dicomweb.retries import RetryPolicy
 from airflow_dicomweb.emulator import Emulator
-from airflow_dicomweb.errors import ConfigurationError, NotFoundError, ProtocolError, TransportError
+from airflow_dicomweb.errors import AuthorizationError, ConfigurationError, NotFoundError, ProtocolError, TransportError
 from airflow_dicomweb.healthcare.client import HealthcareClient
 from tests.dicomweb.instances import PYDICOM_FILES, part10, series_of
 from tests.dicomweb.scripted import NOTHING, QUICK, STUDY, Reporting, answer, found, instance, sop, storing
-from tests.servers.faulty import Fault
+from tests.servers.faulty import Fault, FaultyServer
 from tests.servers.orthanc import Orthanc
 
 SERIES = f"{STUDY}.1"
@@ -40,6 +40,11 @@ def multipart(*contents: bytes, **more: Any) -> Fault:
 
 def left(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def named(folder: Path) -> list[Path]:
+    """Files under their names: not those that wait for the rest of an answer."""
+    return [path for path in left(folder) if not path.parent.name.endswith(".part")]
 
 
 @pytest.fixture(params=["emulator", "orthanc"])
@@ -105,7 +110,7 @@ def test_a_file_in_the_place_of_a_folder_is_refused_before_anything_is_sent(tmp_
     assert left(tmp_path) == [taken]
 
 
-def test_a_folder_in_the_place_of_an_instance_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_an_instance_is_refused_and_no_file_gets_its_name(tmp_path: Path) -> None:
     (tmp_path / STUDY / SERIES / f"{sop(1)}.dcm").mkdir(parents=True)
     with storing(found(0, 1), multipart(content(0), content(1))) as (client, server):
         with pytest.raises(ConfigurationError, match=r"destination .*Is a directory"):
@@ -113,7 +118,7 @@ def test_a_folder_in_the_place_of_an_instance_is_refused_and_nothing_is_left(tmp
         assert server.received == []
         with pytest.raises(ConfigurationError, match=r"destination .*Is a directory"):
             client.retrieve(STUDY, destination=tmp_path)
-    assert left(tmp_path) == []
+    assert named(tmp_path) == []
 
 
 @pytest.mark.parametrize("destination", ["closed", "closed/new"])
@@ -136,7 +141,7 @@ def test_a_folder_that_may_not_be_written_to_is_refused_before_anything_is_sent(
     assert "closed" not in str(refusal.value)
 
 
-def test_a_full_disk_is_an_error_without_a_name_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_without_a_name_and_leaves_nothing_that_is_not_whole(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with storing(found(0, 1), multipart(content(0), content(1) + bytes(2**20))) as (client, _server):
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, limits[1]))  # what does not fit is refused as by a full disk
@@ -146,7 +151,9 @@ def test_a_full_disk_is_an_error_without_a_name_and_leaves_nothing(tmp_path: Pat
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "Doe" not in str(refusal.value)
-    assert left(tmp_path) == []
+    assert named(tmp_path) == []
+    (whole,) = left(tmp_path)
+    assert whole.read_bytes() == content(0)
 
 
 def test_metadata_has_the_attributes_of_each_instance(server: DicomWebClient, tmp_path: Path) -> None:
@@ -183,51 +190,85 @@ def test_a_bad_uid_is_refused_before_anything_is_sent(tmp_path: Path, arguments:
 def test_the_request_asks_for_what_is_stored_in_the_form_that_the_server_has(tmp_path: Path) -> None:
     with storing(found(0), multipart(content(0)), instance(content(0))) as (client, server):
         client.retrieve(STUDY, destination=tmp_path)
-        client.retrieve(STUDY, SERIES, sop(0), destination=tmp_path)
+        client.retrieve(STUDY, SERIES, sop(0), destination=tmp_path / "other")
+    assert len(server.received) == 3
     accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
     for request in server.received[1:]:
         assert request.header("accept") == [accept]
         assert request.header("accept-encoding") == ["identity"]
     with storing(multipart(content(0)), client=Reporting) as (client, server):
-        client.retrieve(STUDY, SERIES, sop(0), destination=tmp_path)
+        client.retrieve(STUDY, SERIES, sop(0), destination=tmp_path / "single")
     assert server.received[0].header("accept") == ["application/dicom; transfer-syntax=*"]
 
 
-def test_a_cut_answer_is_asked_for_again_as_a_whole_and_nothing_of_it_is_left(tmp_path: Path) -> None:
+def paths(server: FaultyServer) -> list[str]:
+    return [request.line.partition("/dicom-web/")[2].partition("?")[0] for request in server.received]
+
+
+def test_of_a_cut_answer_what_did_not_come_whole_is_asked_for_again(tmp_path: Path) -> None:
     contents = [content(number) for number in range(3)]
-    whole = multipart(*contents)
+    whole, last = multipart(*contents), multipart(contents[2])
     script = [
         found(0, 1, 2),
         Fault(whole.status, whole.headers, whole.body, cut=len(whole.body) - 100),
-        Fault(whole.status, whole.headers, whole.body[:-100], then="close"),  # complete, by its Content-Length
-        whole,
+        Fault(last.status, last.headers, last.body[:-100], then="close"),  # complete, by its Content-Length
+        last,
     ]
     with storing(*script, policy=QUICK) as (client, server):
         files = client.retrieve(STUDY, destination=tmp_path)
     assert [Path(file).read_bytes() for file in files] == contents
     assert sorted(left(tmp_path)) == sorted(file.path for file in files)
-    assert len(server.received) == 4
+    assert paths(server)[1:] == [f"studies/{STUDY}", *[f"studies/{STUDY}/series/{SERIES}/instances/{sop(2)}"] * 2]
+
+
+def test_what_was_cut_before_anything_was_whole_is_asked_for_as_a_whole_again(tmp_path: Path) -> None:
+    whole = multipart(content(0), content(1))
+    script = [found(0, 1), Fault(whole.status, whole.headers, whole.body, cut=300), whole]
+    with storing(*script, policy=QUICK) as (client, server):
+        assert len(client.retrieve(STUDY, destination=tmp_path)) == 2
+    assert paths(server)[1:] == [f"studies/{STUDY}"] * 2
 
 
 @pytest.mark.parametrize("declared", [-1, None])
-def test_an_answer_that_is_always_cut_is_an_error_and_leaves_nothing(tmp_path: Path, declared: int | None) -> None:
-    whole = multipart(content(0), content(1))
-    cut = Fault(whole.status, whole.headers, whole.body[: len(whole.body) - 30], declared=declared, then="close")
-    with storing(found(0, 1), *[cut] * 3, policy=QUICK) as (client, server), pytest.raises(TransportError):
+def test_an_answer_that_is_always_cut_is_an_error_and_leaves_nothing_that_is_not_whole(
+    tmp_path: Path, declared: int | None
+) -> None:
+    def cut(*contents: bytes) -> Fault:
+        whole = multipart(*contents)
+        return Fault(whole.status, whole.headers, whole.body[:-30], declared=declared, then="close")
+
+    script = [found(0, 1), cut(content(0), content(1)), *[cut(content(1))] * 5]
+    with storing(*script, policy=QUICK) as (client, server), pytest.raises(TransportError):
         client.retrieve(STUDY, destination=tmp_path)
-    assert len(server.received) == 4
-    assert left(tmp_path) == []
+    # Three attempts, and three more because something had arrived.
+    assert len(server.received) == 7
+    assert named(tmp_path) == []
+    (waiting,) = left(tmp_path)
+    assert waiting.read_bytes() == content(0)
 
 
 @pytest.mark.parametrize(
     ("script", "finding"),
     [
-        ([found(0, 1), multipart(content(0))], "1 instances are missing"),
-        ([found(0), multipart(content(0), content(1)), found(0)], "1 are not named"),
         ([found(0), multipart(part10())], "was asked for"),
+        ([found(0), multipart(content(0), part10())], "was asked for"),
         ([found(0), multipart(content(0), content(0))], "twice"),
+        ([found(0), multipart(content(0), b"not dicom")], "is not an instance"),
+        ([found(0), multipart(content(0), b"")], "is not an instance"),
+        ([found(0), multipart(part10(StudyInstanceUID=None))], "is not an instance"),
         ([found(0), answer(b"<html>", content_type="text/html")], "text/html"),
-        ([found(0), answer(b"--x--", content_type="multipart/related; boundary=x")], "1 instances are missing"),
+        (
+            [
+                found(0),
+                answer(b"--x--", content_type="multipart/related; boundary=x"),
+                Fault(404),
+                Fault(404),
+                found(0),
+            ],
+            "1 instances",
+        ),
+        ([found(0), answer(b"", 206, content_type="multipart/related; boundary=x")], "only a part .* 206"),
+        ([found(0), answer(b"", 202, content_type="multipart/related; boundary=x")], "status 202"),
     ],
 )
 def test_an_answer_that_is_not_what_was_asked_for_is_an_error_and_leaves_nothing(
@@ -236,6 +277,59 @@ def test_an_answer_that_is_not_what_was_asked_for_is_an_error_and_leaves_nothing
     with storing(*script, policy=QUICK) as (client, server), pytest.raises(ProtocolError, match=finding):
         client.retrieve(STUDY, destination=tmp_path)
     assert len(server.received) == len(script)
+    assert left(tmp_path) == []
+
+
+def test_what_the_search_names_and_the_server_does_not_give_is_asked_for_alone_and_is_then_an_error(
+    tmp_path: Path,
+) -> None:
+    script = [found(0, 1, 2), multipart(content(0)), Fault(404), instance(content(2)), found(0, 1, 2)]
+    with storing(*script, policy=QUICK) as (client, server):
+        with pytest.raises(ProtocolError, match=r"1 instances are missing, 0 are not named; GET .* answered with 404"):
+            client.retrieve(STUDY, destination=tmp_path, workers=1)
+        assert len(server.received) == len(script)
+        assert named(tmp_path) == []
+        # The others are whole: only the missing one is asked for again.
+        server.script += [found(0, 1, 2), instance(content(1))]
+        assert len(client.retrieve(STUDY, destination=tmp_path)) == 3
+    assert paths(server)[len(script) + 1 :] == [f"studies/{STUDY}/series/{SERIES}/instances/{sop(1)}"]
+    assert len(left(tmp_path)) == 3
+
+
+def test_what_was_deleted_meanwhile_need_not_come(tmp_path: Path) -> None:
+    script = [found(0, 1), multipart(content(0)), Fault(404), found(0)]
+    with storing(*script) as (client, server):
+        assert len(client.retrieve(STUDY, destination=tmp_path)) == 1
+    assert len(server.received) == len(script)
+
+
+def test_what_came_and_the_search_does_not_name_is_an_error_and_is_not_kept(tmp_path: Path) -> None:
+    with storing(found(0), multipart(content(0), content(1)), found(0)) as (client, _server):
+        with pytest.raises(ProtocolError, match="0 instances are missing, 1 are not named"):
+            client.retrieve(STUDY, destination=tmp_path)
+        assert [path.read_bytes() for path in left(tmp_path)] == [content(0)]
+        assert named(tmp_path) == []
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 501])
+def test_where_no_search_is_possible_what_came_is_taken_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    searches = [Fault(status)] * (2 if status == 404 else 1)
+    with storing(*searches, multipart(content(0), content(1))) as (client, server):
+        assert len(client.retrieve(STUDY, destination=tmp_path)) == 2
+    assert len(server.received) == len(searches) + 1
+    assert f"cannot be used (status {status})" in caplog.text
+
+
+def test_a_search_that_is_forbidden_is_an_error(tmp_path: Path) -> None:
+    with storing(Fault(403)) as (client, _), pytest.raises(AuthorizationError):
+        client.retrieve(STUDY, destination=tmp_path)
+
+
+def test_an_answer_without_content_says_that_there_is_nothing(tmp_path: Path) -> None:
+    with storing(NOTHING, NOTHING) as (client, _), pytest.raises(NotFoundError, match="204"):
+        client.retrieve(STUDY, destination=tmp_path)
     assert left(tmp_path) == []
 
 
@@ -286,7 +380,7 @@ def test_the_emulator_s_faults_are_survived(dicomweb_emulator: Emulator, tmp_pat
 def test_an_empty_metadata_answer_of_another_kind_is_an_error() -> None:
     with storing(answer(json.dumps({}).encode())) as (client, _), pytest.raises(ProtocolError):
         client.retrieve_metadata(STUDY)
-    with storing(NOTHING) as (client, _), pytest.raises(ProtocolError):
+    with storing(NOTHING) as (client, _), pytest.raises(NotFoundError):
         client.retrieve_metadata(STUDY)
     with storing(answer(b"x", content_type="image/jpeg")) as (client, _), pytest.raises(ProtocolError):
         client.retrieve_rendered(STUDY, SERIES, sop(0))
