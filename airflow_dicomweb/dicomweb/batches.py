@@ -6,14 +6,17 @@ Source: DICOM PS3.18 sections 8.7.1 and 10.5.1 (multipart and single part bodies
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_dicomweb.dicomweb.media_types import DICOM
 from airflow_dicomweb.dicomweb.multipart import BLOCK_SIZE, Body, Part
 from airflow_dicomweb.dicomweb.part10 import Header
 from airflow_dicomweb.dicomweb.resources import InstancePath
 from airflow_dicomweb.dicomweb.sources import Source
+from airflow_dicomweb.dicomweb.stow import InstanceOutcome, Outcome
 from airflow_dicomweb.errors import ConfigurationError, DicomWebError
 
 
@@ -36,13 +39,21 @@ class Item:
     :param source: Where its bytes are; they are read afresh for every attempt.
     :param header: Its identity.
     :param existed: The server had an instance of this identity before.
-    :param sha256: SHA-256 of the bytes as they were last read whole, or an empty string.
+    :param summed: The SHA-256 is taken while it is sent: that costs as much as sending.
+    :param sha256: SHA-256 of the bytes as they were last read whole, or an empty string if it was not taken.
+    :param replaces: It is sent to be stored in the place of other bytes.
+    :param note: What must be said with its outcome about the bytes that it replaces.
+    :param began: Moment of its first request, by the monotonic clock; 0.0 before.
     """
 
     source: Source
     header: Header
     existed: bool = False
+    summed: bool = False
     sha256: str = ""
+    replaces: bool = False
+    note: str = ""
+    began: float = 0.0
 
     @property
     def path(self) -> InstancePath:
@@ -50,20 +61,33 @@ class Item:
         return self.header.path
 
     def read(self) -> Iterator[bytes]:
-        """Read the bytes once, and take their SHA-256 on the way.
+        """Read the bytes once.
 
         :raises SourceFailed: If they cannot be read, or are not as many as were listed.
         """
-        summed, left = hashlib.sha256(), self.source.size
+        summed, left = hashlib.sha256() if self.summed else None, self.source.size
         for block in self._blocks():
             left -= len(block)
             if left < 0:
                 break
-            summed.update(block)
+            if summed is not None:
+                summed.update(block)
             yield block
         if left:
             raise SourceFailed(self, "it changed while it was sent")
-        self.sha256 = summed.hexdigest()
+        if summed is not None:
+            self.sha256 = summed.hexdigest()
+
+    def digest(self) -> str:
+        """Give the SHA-256 of the bytes: as they were sent, or else as they are now.
+
+        :raises SourceFailed: As :meth:`read`.
+        """
+        if not self.sha256:
+            self.summed = True
+            for _ in self.read():
+                pass
+        return self.sha256
 
     def _blocks(self) -> Iterator[bytes]:
         try:
@@ -120,3 +144,34 @@ def batches(items: Iterable[Item], max_bytes: int, max_count: int) -> Iterator[l
         size += item.source.size
     if batch:
         yield batch
+
+
+def outcome_of(item: Item, outcome: Outcome, *, reason: str = "", **more: Any) -> InstanceOutcome:
+    """Give the outcome of an instance."""
+    source = item.source
+    return InstanceOutcome(
+        source=source.name,
+        ordinal=source.ordinal,
+        path=item.path,
+        outcome=outcome,
+        reason="; ".join(filter(None, (reason, item.note))),
+        replaced=item.replaces and outcome == "created",
+        bytes=source.size,
+        seconds=time.monotonic() - item.began if item.began else 0.0,
+        sha256=item.sha256,
+        version=source.version,
+        **more,
+    )
+
+
+def unreadable(source: Source, outcome: Outcome, reason: str) -> InstanceOutcome:
+    """Give the outcome of a source whose identity is not known."""
+    return InstanceOutcome(
+        source=source.name,
+        ordinal=source.ordinal,
+        path=None,
+        outcome=outcome,
+        reason=reason,
+        bytes=source.size,
+        version=source.version,
+    )

@@ -9,23 +9,25 @@ import os
 from typing import Self
 
 from airflow_dicomweb.dicomweb.auth import Anonymous, Credentials
+from airflow_dicomweb.dicomweb.backups import open_backup
+from airflow_dicomweb.dicomweb.creation import Creations
 from airflow_dicomweb.dicomweb.deleting import Deletions
 from airflow_dicomweb.dicomweb.exchanges import Exchanges, Places
 from airflow_dicomweb.dicomweb.habits import ServerHabits, named
+from airflow_dicomweb.dicomweb.replacing import Replacing
 from airflow_dicomweb.dicomweb.retries import RetryPolicy
 from airflow_dicomweb.dicomweb.retrieving import Retrievals
 from airflow_dicomweb.dicomweb.searching import Searches
-from airflow_dicomweb.dicomweb.settling import StoreOptions
 from airflow_dicomweb.dicomweb.sources import Buckets, Shard, SourceArgument, list_sources
-from airflow_dicomweb.dicomweb.storing import OnOutcome, store_all
-from airflow_dicomweb.dicomweb.stow import StoreResult, check_choice
+from airflow_dicomweb.dicomweb.storing import Earlier, OnOutcome, StoreHooks, store_all
+from airflow_dicomweb.dicomweb.stow import StoreOptions, StoreResult, check_choice
 from airflow_dicomweb.dicomweb.transport import Transport
 from airflow_dicomweb.errors import ConfigurationError
 
 MEBIBYTE = 2**20
 
 
-class DicomWebClient(Searches, Retrievals, Deletions):
+class DicomWebClient(Searches, Creations, Retrievals, Deletions):
     """Stores, searches, retrieves and deletes at one DICOMweb server; safe for several threads.
 
     :param base_url: Root of the server's DICOMweb services, such as ``https://pacs.example/dicom-web``.
@@ -100,8 +102,13 @@ class DicomWebClient(Searches, Retrievals, Deletions):
         storage_class: str | None = None,
         on_conflict: str = "fail",
         verify: str = "response",
+        check: str = "header",
         shard: Shard | None = None,
+        backup_uri: str | os.PathLike[str] | None = None,
+        checksums: bool = False,
+        keep_outcomes: bool = True,
         on_outcome: OnOutcome | None = None,
+        earlier: Earlier | None = None,
     ) -> StoreResult:
         """Store instances, byte for byte as they are, and say what became of each.
 
@@ -111,16 +118,25 @@ class DicomWebClient(Searches, Retrievals, Deletions):
         :param batch_bytes: Most bytes in one request; a larger instance goes alone.
         :param batch_count: Most instances in one request.
         :param storage_class: Of a DICOM store of the Cloud Healthcare API; None for its default.
-        :param on_conflict: What an instance under whose identity the server has other bytes means to
-            ``StoreResult.raise_for_failures``: ``fail`` or ``keep``. The server keeps what it has either way.
+        :param on_conflict: What becomes of an instance under whose identity the server has other bytes. ``fail`` and
+            ``keep`` leave the server's, and differ in ``StoreResult.raise_for_failures``. ``replace`` stores it in their
+            place: by ``PUT`` where the server has that, else by a deletion, and only with a ``backup_uri``.
         :param verify: How far to look: ``response`` believes the answers, ``exists`` searches afterwards for everything
             that was accepted, ``bytes`` fetches it again and compares.
+        :param check: How closely to look before sending: ``header`` reads the identity, ``structure`` also sees whether
+            the file is whole, and fails one that is cut short.
         :param shard: ``(i, n)``: only the i-th of n parts of the listing, not of the identities: where conflicts are not
             reported, two that send different files under one identity may both say ``created``; ``verify="bytes"`` tells.
+        :param backup_uri: Folder or ``gs://bucket/prefix`` where bytes go, whole and compared, before they are replaced.
+        :param checksums: Whether each outcome has the SHA-256 of the bytes that were sent.
+        :param keep_outcomes: False for very many sources: the result then counts, and keeps no outcome but the first
+            1,000 that were not stored.
         :param on_outcome: Called in this thread with each outcome as soon as it is final.
+        :param earlier: Gives the outcome that a source had in an earlier call, if its bytes are the same and were stored:
+            it is not sent again as long as the server's search names it.
         :return: One outcome for each source, in the order of their names. Refused instances raise nothing.
-        :raises ConfigurationError: If an argument cannot be meant, a source does not exist or matches nothing. Nothing
-            was sent then.
+        :raises ConfigurationError: If an argument cannot be meant, a source does not exist or matches nothing, or
+            nothing can be replaced safely. Nothing was sent then.
         :raises DicomWebError: If not a single instance could be asked about: the server cannot be reached, refuses the
             sender, or gives unreadable answers.
         """
@@ -132,10 +148,16 @@ class DicomWebClient(Searches, Retrievals, Deletions):
             storage_class=storage_class,
             on_conflict=on_conflict,
             verify=verify,
+            check=check,
+            checksums=checksums,
+            keep_outcomes=keep_outcomes,
         )
         if storage_class is not None and not self.habits.storage_classes:
             raise ConfigurationError("storage_class is for DICOM stores of the Cloud Healthcare API only")
         if storage_class is not None:
             check_choice(storage_class, "storage_class", self.habits.storage_classes)
+        backup = open_backup(backup_uri, self._buckets) if backup_uri is not None else None
+        replacing = Replacing(self._exchanges, backup) if on_conflict == "replace" else None
         sources = list_sources(source, shard=shard, buckets=self._buckets)
-        return store_all(self._exchanges, sources, options, on_outcome)
+        hooks = StoreHooks(on_outcome=on_outcome, earlier=earlier)
+        return store_all(self._exchanges, sources, options, hooks, replacing)

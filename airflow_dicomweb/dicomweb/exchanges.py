@@ -6,11 +6,11 @@ Source: DICOM PS3.18 chapter 10 (Studies service), section 8.3.4.4 (paging and i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 from airflow_dicomweb.dicomweb.answers import Answer, StreamedAnswer
 from airflow_dicomweb.dicomweb.batches import Item, SingleBody, body_of
@@ -21,7 +21,8 @@ from airflow_dicomweb.dicomweb.multipart import Body, Event
 from airflow_dicomweb.dicomweb.qido import Level, Page, Query, all_pages, search_path, search_query
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath, StudyPath
 from airflow_dicomweb.dicomweb.retries import RetryPolicy
-from airflow_dicomweb.dicomweb.settling import InstanceIds, StoreOptions
+from airflow_dicomweb.dicomweb.settling import InstanceIds
+from airflow_dicomweb.dicomweb.stow import StoreOptions
 from airflow_dicomweb.dicomweb.transport import Transport
 from airflow_dicomweb.dicomweb.uids import is_uid
 from airflow_dicomweb.dicomweb.wado import (
@@ -77,17 +78,19 @@ class Exchanges:
         return found, "additional results" in answer.headers.get("Warning", "")
 
     def post(self, batch: Sequence[Item], options: StoreOptions) -> Answer:
-        """Send instances in one request."""
-        return self.post_body(body_of(batch, single_part=self.habits.single_part), options)
+        """Send instances in one request; such that are to replace others, with the method for that."""
+        replacing = self.habits.takes_put and any(item.replaces for item in batch)
+        body = body_of(batch, single_part=self.habits.single_part)
+        return self.post_body(body, options, method="PUT" if replacing else "POST")
 
-    def post_body(self, body: Body | SingleBody, options: StoreOptions) -> Answer:
+    def post_body(self, body: Body | SingleBody, options: StoreOptions, *, method: str = "POST") -> Answer:
         """Send the body of a store request."""
         headers = {"Content-Type": body.content_type, "Accept": DICOM_JSON}
         if options.storage_class is not None:
             headers["Storage-Class"] = options.storage_class
         path = "studies" if options.study is None else str(StudyPath(options.study))
         return self._send(
-            "POST", _join(self._places.stow, path), headers=headers, body=body, accept_errors=_ABOUT_INSTANCES
+            method, _join(self._places.stow, path), headers=headers, body=body, accept_errors=_ABOUT_INSTANCES
         )
 
     def instances_of(self, study: str) -> InstanceIds:
@@ -103,6 +106,20 @@ class Exchanges:
         def attempt() -> str:
             with self.stored(path) as events:
                 return digest(only_part(events))
+
+        try:
+            return self._transport.retry_policy.run(attempt)
+        except NotFoundError:
+            return None
+
+    def copy(self, path: InstancePath, target: BinaryIO) -> str | None:
+        """Fetch an instance as it is stored into a file, and give the SHA-256 of its bytes; None if it is not there."""
+
+        def attempt() -> str:
+            target.seek(0)
+            target.truncate()
+            with self.stored(path) as events:
+                return digest(_through(target, only_part(events)))
 
         try:
             return self._transport.retry_policy.run(attempt)
@@ -196,3 +213,10 @@ class Exchanges:
 
 def _join(prefix: str, path: str) -> str:
     return f"{prefix.strip('/')}/{path}" if prefix.strip("/") else path
+
+
+def _through(target: BinaryIO, blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Write what passes to a file."""
+    for block in blocks:
+        target.write(block)
+        yield block

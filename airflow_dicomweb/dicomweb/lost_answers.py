@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from airflow_dicomweb.dicomweb.batches import SourceFailed
-from airflow_dicomweb.dicomweb.settling import CONFLICT, LostAnswer, StoreServer, is_unusable, outcome_of
+from airflow_dicomweb.dicomweb.batches import SourceFailed, outcome_of
+from airflow_dicomweb.dicomweb.settling import CONFLICT, LostAnswer, StoreServer, is_unusable
 from airflow_dicomweb.dicomweb.stow import InstanceOutcome
-from airflow_dicomweb.dicomweb.wado import digest
 from airflow_dicomweb.errors import DicomWebError, ResponseError
 
 
@@ -26,6 +25,8 @@ class Lookup:
     def __init__(self, server: StoreServer) -> None:
         self._server = server
         self._unusable = False
+        self.answered = False
+        """An instance's fate was found out."""
 
     def look_for(self, lost: Sequence[LostAnswer]) -> list[InstanceOutcome]:
         """Give the outcomes of instances of one study."""
@@ -50,7 +51,7 @@ class Lookup:
             return _open(lost)
         try:
             stored = self._server.digest_of(item.path)
-            same = stored is not None and stored == (item.sha256 or digest(item.read()))
+            same = stored is not None and stored == item.digest()
         except SourceFailed as finding:
             return _failed(lost, f"{finding}, and it may be stored or not")
         except DicomWebError as error:
@@ -58,6 +59,7 @@ class Lookup:
             return _open(lost)
         if stored is None:
             return _open(lost)
+        self.answered = True
         if same:
             return outcome_of(item, "identical" if item.existed else "created")
         return outcome_of(item, "conflict", reason=CONFLICT)

@@ -9,26 +9,25 @@ What an outcome rests on:
 - An instance that is both referenced and failed was not stored.
 - An instance that a search names and that cannot be fetched is not sent: what is there could be lost.
 - What was sent and got no answer, or one that cannot be read, may be stored: it is looked for (``lost_answers.py``).
+- Other bytes under an identity are replaced only if that was asked for (``replacing.py``).
 
 Source: DICOM PS3.18 section 10.5 (store transaction).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from airflow_dicomweb.dicomweb.answers import Answer, server_words
-from airflow_dicomweb.dicomweb.batches import Item, SourceFailed
+from airflow_dicomweb.dicomweb.batches import Item, SourceFailed, outcome_of
 from airflow_dicomweb.dicomweb.habits import ServerHabits
-from airflow_dicomweb.dicomweb.qido import check_count
+from airflow_dicomweb.dicomweb.replacing import Replacing
 from airflow_dicomweb.dicomweb.resources import InstancePath
-from airflow_dicomweb.dicomweb.sources import Source
-from airflow_dicomweb.dicomweb.stow import ON_CONFLICT, VERIFY, InstanceOutcome, Outcome, check_choice
+from airflow_dicomweb.dicomweb.retries import is_in_doubt
+from airflow_dicomweb.dicomweb.stow import InstanceOutcome, StoreOptions
 from airflow_dicomweb.dicomweb.stow_answers import PROCESSING_FAILURE, Failure, read_answer
-from airflow_dicomweb.dicomweb.uids import check_uid
-from airflow_dicomweb.dicomweb.wado import digest
 from airflow_dicomweb.errors import (
     AuthorizationError,
     ConfigurationError,
@@ -38,44 +37,26 @@ from airflow_dicomweb.errors import (
     TransportError,
 )
 
+__all__ = ["InstanceIds", "LostAnswer", "Sender", "StoreOptions", "StoreServer", "is_unusable"]
+
 # An instance over which a server breaks must not stop the others; a server that breaks over each of them must be left alone.
 _CRASHES = frozenset({500, 501})
 _MOST_CRASHES = 3
 # Statuses that come when a request was taken up and its answer was lost on the way, or within the server.
 _TAKEN_UP = frozenset({500, 502, 504})
+_TOO_LARGE = 413
 
 InstanceIds = set[tuple[str, str]]
 """Series and SOP Instance UIDs of the instances of a study."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreOptions:
-    """How to store; see ``DicomWebClient.store``.
-
-    :raises ConfigurationError: If a value is out of its range.
-    """
-
-    study: str | None = None
-    workers: int = 4
-    batch_bytes: int = 64 * 2**20
-    batch_count: int = 50
-    storage_class: str | None = None
-    on_conflict: str = "fail"
-    verify: str = "response"
-
-    def __post_init__(self) -> None:
-        if self.study is not None:
-            check_uid(self.study, "StudyInstanceUID")
-        for name in ("workers", "batch_bytes", "batch_count"):
-            check_count(getattr(self, name), name, least=1)
-        check_choice(self.on_conflict, "on_conflict", ON_CONFLICT)
-        check_choice(self.verify, "verify", VERIFY)
-
-
 class StoreServer(Protocol):
     """What storing needs of a server; each method is called from several threads."""
 
-    habits: ServerHabits
+    @property
+    def habits(self) -> ServerHabits:
+        """In what it differs from others."""
+        ...
 
     def post(self, batch: Sequence[Item], options: StoreOptions) -> Answer:
         """Send instances in one request; what a server says about instances comes with error statuses too."""
@@ -99,10 +80,11 @@ class Sender:
 
     :param server: Where to.
     :param options: How.
+    :param replacing: Replaces other bytes of the same identity; None to leave them.
     """
 
-    def __init__(self, server: StoreServer, options: StoreOptions) -> None:
-        self._server, self._options = server, options
+    def __init__(self, server: StoreServer, options: StoreOptions, replacing: Replacing | None = None) -> None:
+        self._server, self._options, self._replacing = server, options, replacing
         self.answered = False
         """An instance's fate was read from an answer."""
         self.stop: DicomWebError | None = None
@@ -112,11 +94,18 @@ class Sender:
         self.lost: list[LostAnswer] = []
         """What was sent and may be stored: it has no outcome yet."""
         self._crashes = 0
+        self._too_large: int | None = None
 
     def send(self, batch: Sequence[Item]) -> list[InstanceOutcome]:
         """Send instances of different SOP Instance UIDs in one request, and again alone where that leaves questions."""
-        if self.stop is not None:
+        # What was deleted for it must not be missing because others could not be sent.
+        if self.stop is not None and not any(item.replaces for item in batch):
             return self.failed(batch, f"not sent: {self.stop}")
+        if len(batch) > 1 and self._too_large is not None and _size_of(batch) >= self._too_large:
+            return self._halves(batch)
+        now = time.monotonic()
+        for item in batch:
+            item.began = item.began or now
         try:
             return self._judged(batch, self._server.post(batch, self._options))
         except SourceFailed as failed:
@@ -133,13 +122,17 @@ class Sender:
             self._crashes += 1
         else:
             self.note(error)
-        if isinstance(error, TransportError | ProtocolError) or status in _TAKEN_UP:
+        if isinstance(error, TransportError | ProtocolError) or status in _TAKEN_UP or is_in_doubt(error):
             self.lost += [(item, error) for item in batch]
             return []
         return self.failed(batch, str(error), code=status)
 
     def _each_alone(self, batch: Sequence[Item]) -> list[InstanceOutcome]:
         return [outcome for item in batch for outcome in self.send([item])]
+
+    def _halves(self, batch: Sequence[Item]) -> list[InstanceOutcome]:
+        middle = len(batch) // 2
+        return self.send(batch[:middle]) + self.send(batch[middle:])
 
     def note(self, error: DicomWebError, *, stop: bool = False) -> None:
         """Keep an error; all but unreadable answers stop what has not been sent yet."""
@@ -158,16 +151,18 @@ class Sender:
             raise ProtocolError(
                 f"{answer.request} was answered with {answer.status}, {named}, and no word on instances"
             )
+        if said is None and answer.status == _TOO_LARGE:
+            return self._larger_than_taken(batch, answer)
         referenced, failed = (said.referenced, said.failed) if said is not None else ({}, {})
-        outcomes, open_questions = [], []
+        outcomes: list[InstanceOutcome] = []
+        open_questions = []
         for item in batch:
             # One that the server could not read has no name there; alone, it is known which one that is.
             failure = failed.get(item.path.instance) or (failed.get("") if len(batch) == 1 else None)
             if failure is not None:
-                outcomes.append(self._refused(item, failure))
+                outcomes += self._refused(item, failure)
             elif item.path.instance in referenced:
-                outcome: Outcome = "identical" if item.existed else "created"
-                outcomes.append(outcome_of(item, outcome, warning=referenced[item.path.instance]))
+                outcomes += self._accepted(item, referenced[item.path.instance])
             else:
                 open_questions.append(item)
         self.answered = self.answered or bool(outcomes) or len(batch) == 1
@@ -178,19 +173,45 @@ class Sender:
         reason = f"the server answered {answer.status} and does not name it{f': {words}' if words else ''}"
         return outcomes + self.failed(open_questions, reason, code=answer.status)
 
-    def _refused(self, item: Item, failure: Failure) -> InstanceOutcome:
+    def _larger_than_taken(self, batch: Sequence[Item], answer: Answer) -> list[InstanceOutcome]:
+        self.answered, size = True, _size_of(batch)
+        if len(batch) > 1:
+            self._too_large = min(size, self._too_large or size)
+            return self._halves(batch)
+        words = server_words(answer)
+        reason = f"its {size} bytes are more than the server takes (413){f': {words}' if words else ''}"
+        return self.failed(batch, reason, code=_TOO_LARGE)
+
+    def _accepted(self, item: Item, warning: int | None) -> list[InstanceOutcome]:
+        if self._replacing is not None:
+            if item.replaces and (finding := self._replacing.finding(item)):
+                return self.failed([item], finding)
+            self._replacing.keep(item.path)
+        return [outcome_of(item, "identical" if item.existed else "created", warning=warning)]
+
+    def _refused(self, item: Item, failure: Failure) -> list[InstanceOutcome]:
         conflict = failure.is_conflict
         if self._server.habits.reports_conflicts:
             conflict = conflict or (item.existed and failure == Failure(PROCESSING_FAILURE))
         else:
             # An answer that was lost is enough for the next attempt to be refused as a duplicate of the first.
             stored = self._stored_digest(item)
-            if stored is not None and stored == (item.sha256 or digest(item.read())):
-                return outcome_of(item, "identical" if item.existed else "created")
+            if stored is not None and stored == item.digest():
+                return self._accepted(item, None)
             conflict = conflict or stored is not None
-        reason = CONFLICT if conflict else f"the server refused it: {failure}"
-        outcome: Outcome = "conflict" if conflict else "failed"
-        return outcome_of(item, outcome, reason=reason, code=failure.code, detail=failure.detail)
+        if conflict:
+            return self._conflicting(item, code=failure.code, detail=failure.detail)
+        reason = f"the server refused it: {failure}"
+        return [outcome_of(item, "failed", reason=reason, code=failure.code, detail=failure.detail)]
+
+    def _conflicting(self, item: Item, **more: Any) -> list[InstanceOutcome]:
+        """Replace what the server has, or leave it."""
+        if self._replacing is None or item.replaces:
+            return [outcome_of(item, "conflict", reason=CONFLICT, **more)]
+        refusal = self._replacing.make_way(item)
+        if refusal is not None:
+            return [outcome_of(item, refusal.outcome, reason=refusal.reason)]
+        return self.send([item])
 
     def _stored_digest(self, item: Item) -> str | None:
         try:
@@ -199,9 +220,10 @@ class Sender:
             return None
 
     def compare(self, item: Item) -> list[InstanceOutcome]:
-        """Compare an instance that the server has with what it has; nothing is sent unless it is gone."""
+        """Compare an instance that the server has with what it has; nothing is sent unless it is gone, or replaced."""
         if self.stop is not None:
             return self.failed([item], f"not sent: {self.stop}")
+        item.began = time.monotonic()
         try:
             stored = self._server.digest_of(item.path)
             if stored is None:
@@ -211,7 +233,7 @@ class Sender:
                     return self.failed([item], NOT_GIVEN)
                 item.existed = False
                 return self.send([item])
-            same = digest(item.read()) == stored
+            same = item.digest() == stored
         except SourceFailed as failed:
             return self.failed([item], failed.reason)
         except DicomWebError as error:
@@ -222,32 +244,7 @@ class Sender:
                 self.note(error)
             return self.failed([item], f"the server has it already, and it cannot be compared: {error}")
         self.answered, self._crashes = True, 0
-        return [outcome_of(item, "identical") if same else outcome_of(item, "conflict", reason=CONFLICT)]
-
-    def verify_existence(self, accepted: Sequence[InstanceOutcome]) -> list[InstanceOutcome]:
-        """Search again for accepted instances of one study, and fail those that are not found."""
-        paths = [outcome.path for outcome in accepted if outcome.path]
-        try:
-            found = self._server.instances_of(paths[0].study)
-        except DicomWebError as error:
-            return [_not_verified(outcome, f"it cannot be searched for: {error}") for outcome in accepted]
-        return [
-            outcome
-            if (path.series, path.instance) in found
-            else _not_verified(outcome, "a search afterwards does not find it")
-            for outcome, path in zip(accepted, paths, strict=True)
-        ]
-
-    def verify_bytes(self, outcome: InstanceOutcome) -> list[InstanceOutcome]:
-        """Fetch an accepted instance, and fail it if its bytes are not the ones that were sent."""
-        try:
-            stored = self._server.digest_of(outcome.path) if outcome.path else None
-        except DicomWebError as error:
-            return [_not_verified(outcome, f"it cannot be fetched: {error}")]
-        if stored == outcome.sha256:
-            return [outcome]
-        finding = "is not there afterwards" if stored is None else "has other bytes now"
-        return [_not_verified(outcome, f"it {finding}")]
+        return self._accepted(item, None) if same else self._conflicting(item)
 
 
 def is_unusable(error: DicomWebError) -> bool:
@@ -255,30 +252,9 @@ def is_unusable(error: DicomWebError) -> bool:
     return error.retryable or isinstance(error, AuthorizationError | ConfigurationError)
 
 
+def _size_of(batch: Sequence[Item]) -> int:
+    return sum(item.source.size for item in batch)
+
+
 NOT_GIVEN = "the server names it in a search but does not give it: it cannot be compared"
 CONFLICT = "the server has other bytes under this identity, and keeps them"
-
-
-def outcome_of(item: Item, outcome: Outcome, **more: Any) -> InstanceOutcome:
-    """Give the outcome of an instance."""
-    source = item.source
-    return InstanceOutcome(
-        source=source.name,
-        ordinal=source.ordinal,
-        path=item.path,
-        outcome=outcome,
-        bytes=source.size,
-        sha256=item.sha256,
-        **more,
-    )
-
-
-def unreadable(source: Source, outcome: Outcome, reason: str) -> InstanceOutcome:
-    """Give the outcome of a source whose identity is not known."""
-    return InstanceOutcome(
-        source=source.name, ordinal=source.ordinal, path=None, outcome=outcome, reason=reason, bytes=source.size
-    )
-
-
-def _not_verified(outcome: InstanceOutcome, finding: str) -> InstanceOutcome:
-    return replace(outcome, outcome="failed", reason=f"the server accepted it, but {finding}")

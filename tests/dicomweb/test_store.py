@@ -32,7 +32,7 @@ def test_files_are_sent_as_they_are_in_one_multipart_with_a_length(tmp_path: Pat
     files = series_of(tmp_path, 3, PatientName="Jürgen^Test", SpecificCharacterSet="ISO_IR 192")
     contents = [file.read_bytes() for file in files]
     with storing(NOTHING, stored(0, 1, 2)) as (client, server):
-        result = client.store(tmp_path)
+        result = client.store(tmp_path, checksums=True)
     search, post = server.received
     assert search.line == (f"GET /dicom-web/studies/{STUDY}/instances?includefield=SeriesInstanceUID&limit=1000")
     assert search.header("accept") == ["application/dicom+json"]

@@ -231,7 +231,7 @@ def test_failures_and_conflicts_raise_unless_they_are_tolerated() -> None:
             RESULT.raise_for_failures(**refused)  # type: ignore[arg-type]
         assert refusal.value.result is RESULT
     with pytest.raises(ConfigurationError, match="'fail', 'keep'"):
-        RESULT.raise_for_failures(on_conflict="replace")
+        RESULT.raise_for_failures(on_conflict="overwrite")
 
 
 def test_a_refusal_tells_counts_numbers_uids_and_reasons_but_no_names_and_no_values() -> None:
