@@ -22,7 +22,7 @@ up.
 | `unusable` | is DICOM without a usable header or identity, or cannot be opened | if more than `max_failures` |
 | `not_dicom` | is something else | if more than `max_not_dicom` |
 | `missing` | is not in the store | always |
-| `unlisted` | is a directory that cannot be listed: nobody knows what is below it | always |
+| `unlisted` | is a directory or ZIP file that cannot be listed: nobody knows what is in it | always |
 
 Which file it was stands in the private report whose URI is in the XCom: it holds file names, which may be patients'
 names.
@@ -75,7 +75,7 @@ PARAMS = {
         minimum=0,
         title="Tolerated failures",
         description="How many listed files may be conflicting or unusable. A missing instance is never "
-        "tolerated, nor is a directory that cannot be listed.",
+        "tolerated, nor is a directory or ZIP file that cannot be listed.",
     ),
     "max_not_dicom": Param(
         None,
@@ -146,7 +146,7 @@ def prove_complete(listing: dict[str, Any], params: dict[str, Any], ti: Any) -> 
         shown = ", ".join(str(path) for path in proof.missing[:5])
         failures.append(f"{len(proof.missing)} of {proof.distinct} instances are not in the store, such as {shown}")
     if report["unlisted"]:
-        failures.append(f"{report['unlisted']} directories cannot be listed, and what is below them is not known")
+        failures.append(f"{report['unlisted']} directories or ZIP files cannot be listed, and what is in them is not known")
     bad = report["conflicting"] + report["unusable"]
     if bad > params["max_failures"]:
         failures.append(f"{bad} files are conflicting or unusable, {params['max_failures']} are tolerated")

@@ -32,7 +32,7 @@ Outcome = Literal["stored", "identical", "conflicting", "unusable", "not_dicom",
 OUTCOMES: tuple[Outcome, ...] = ("stored", "identical", "conflicting", "unusable", "not_dicom", "missing", "unlisted")
 
 _BLOCK = 1 << 20
-_UNLISTED = "a directory that cannot be listed: what is below it is not known"
+_UNLISTED = "a directory or ZIP file that cannot be listed: what is in it is not known"
 _GONE = "cannot be read, or is not there any more"
 
 
@@ -46,7 +46,7 @@ class ListedFile:
     :param outcome: ``stored``: to be stored, or found in the store. ``identical``: the same bytes are under this
         identity already, in the store or earlier in the listing. ``conflicting``: other bytes are. ``unusable``: DICOM,
         or not to be opened, but no instance that a server could take. ``not_dicom``: something else. ``missing``:
-        looked for, and not found in the store. ``unlisted``: a directory that cannot be listed, so that nobody knows
+        looked for, and not found in the store. ``unlisted``: a directory or ZIP file that cannot be listed: nobody knows
         which files are below it: nothing is proved as long as there is one.
     :param reason: Why no identity could be read; empty when it could.
     """
