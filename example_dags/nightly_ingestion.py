@@ -146,7 +146,9 @@ def prove_complete(listing: dict[str, Any], params: dict[str, Any], ti: Any) -> 
         shown = ", ".join(str(path) for path in proof.missing[:5])
         failures.append(f"{len(proof.missing)} of {proof.distinct} instances are not in the store, such as {shown}")
     if report["unlisted"]:
-        failures.append(f"{report['unlisted']} directories or ZIP files cannot be listed, and what is in them is not known")
+        failures.append(
+            f"{report['unlisted']} directories or ZIP files cannot be listed, and what is in them is not known"
+        )
     bad = report["conflicting"] + report["unusable"]
     if bad > params["max_failures"]:
         failures.append(f"{bad} files are conflicting or unusable, {params['max_failures']} are tolerated")
