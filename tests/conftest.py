@@ -14,6 +14,7 @@ import pytest
 from demo.cloud_storage import running_cloud_storage
 from tests.servers import missing
 from tests.servers.orthanc import Orthanc, OrthancMissingError, running_orthanc
+from tests.servers.tiny_pacs import TinyPacs, TinyPacsMissingError, running_tiny_pacs
 from tests.servers.token_server import TokenServer
 
 # Set when this file is read, not in a fixture: Airflow and google-auth read these when they are imported.
@@ -62,6 +63,16 @@ def empty_orthanc(orthanc: Orthanc) -> Orthanc:
     """The running Orthanc, emptied."""
     orthanc.clear()
     return orthanc
+
+
+@pytest.fixture(scope="session")
+def tiny_pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyPacs]:
+    """A running tiny-pacs-dicomweb, the same for all tests: it deletes nothing, so studies must be a test's own."""
+    try:
+        with running_tiny_pacs(tmp_path_factory.mktemp("tiny-pacs")) as server:
+            yield server
+    except TinyPacsMissingError as error:
+        missing(str(error))
 
 
 @pytest.fixture(scope="session")
