@@ -2,9 +2,10 @@
 
 Settled here: the time-out while a body is sent (urllib3 uses the connect time-out for that, so that a large body on a
 slow line fails after ten seconds); no credentials out of ``.netrc``; no content encoding (a server that compresses
-DICOM answers ten times slower); an answer that comes before the request is wholly sent is read; no proxy for loopback.
+DICOM answers ten times slower); an answer that comes before the request is wholly sent is read; interim answers are
+passed over; no proxy for loopback.
 
-Source: RFC 9110 sections 7.8 and 12.5.3, RFC 9112 section 9.3 (persistence) and 9.6 (early close).
+Source: RFC 9110 sections 7.8, 12.5.3 and 15.2, RFC 9112 section 9.3 (persistence) and 9.6 (early close).
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ from airflow_dicomweb.dicomweb.multipart import BLOCK_SIZE
 from airflow_dicomweb.dicomweb.sending import SendableBody, Sending
 
 T = TypeVar("T")
+
+_SWITCHING_PROTOCOLS = 101
+_MOST_INTERIM = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +209,20 @@ class _Adapter(requests.adapters.HTTPAdapter):
         super().close()
 
 
+class _FinalAnswer(http.client.HTTPResponse):
+    def _read_status(self) -> tuple[str, int, str]:
+        """Pass over interim answers: of these http.client knows 100 alone and takes another for the answer."""
+        for _ in range(_MOST_INTERIM):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not _SWITCHING_PROTOCOLS < status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException("interim answers and no other")
+
+
 class _Sender(urllib3.connection.HTTPConnection):
     send_timeout: float
+    response_class = _FinalAnswer
 
     def connect(self) -> None:
         """Tell failures to connect, a TLS handshake included, from those of a request that was sent."""
@@ -236,8 +252,10 @@ class _Sender(urllib3.connection.HTTPConnection):
 
 def _failure(chain: list[BaseException], connect_timeout: float, request_timeout: float) -> Failure:
     """Find the cause in what requests, urllib3, ssl and the system wrapped around each other."""
+    # requests gives it the name of what is wrong with a request.
+    of_the_answer = any(isinstance(link, urllib3.exceptions.InvalidHeader) for link in chain)
     for kind, words in _PERMANENT.items():
-        found = next((link for link in chain if isinstance(link, kind)), None)
+        found = None if of_the_answer else next((link for link in chain if isinstance(link, kind)), None)
         if found is not None:
             why = f" ({found.verify_message})" if isinstance(found, ssl.SSLCertVerificationError) else ""
             return Failure(words + why, sent=False, permanent=True)
@@ -278,6 +296,7 @@ _CAUSES: dict[tuple[type[BaseException], ...], str] = {
     (BrokenPipeError,): "the server closed the connection while the request was sent",
     (urllib3.exceptions.IncompleteRead, http.client.IncompleteRead): "the answer was cut short",
     (urllib3.exceptions.InvalidChunkLength,): "the answer was cut short or its chunks are broken",
+    (urllib3.exceptions.InvalidHeader,): "the answer's headers contradict each other",
     (urllib3.exceptions.DecodeError,): "the answer's content encoding is broken",
     (http.client.HTTPException,): "the answer is not HTTP",
     (ssl.SSLError,): "the TLS connection broke",
