@@ -55,6 +55,10 @@ class DicomDirectory(NotDicom):
     """A DICOMDIR: an index of files, not an instance. Passed over."""
 
 
+class EmptyFile(UnusableFile):
+    """A file without a byte in it: what a copy that broke off leaves behind. Nobody knows what it should have been."""
+
+
 class NoPart10Header(UnusableFile):
     """A DICOM data set without preamble and file meta information: no server takes it as it is."""
 
@@ -104,6 +108,8 @@ def read_header(source: str | os.PathLike[str] | BinaryIO) -> Header:
     content = b""
     for size in _HEAD_SIZES:
         content += source.read(size - len(content))
+        if not content:
+            raise EmptyFile("an empty file")
         header = _ordinary(content)
         if header is not None:
             return header

@@ -17,6 +17,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from airflow_dicomweb.dicomweb.part10 import (
     BadIdentity,
+    EmptyFile,
     DicomDirectory,
     NoPart10Header,
     NotDicom,
@@ -150,9 +151,15 @@ def test_a_cut_file_has_a_reason(cut: int) -> None:
 
 
 def test_bytes_that_lead_a_reader_astray_are_not_dicom() -> None:
-    for content in (b"", b"DICM", b"\xff" * 200, b"\x08\x00" * 500, zlib.compress(b"x" * 10_000), b"a" * 2_000_000):
+    for content in (b"DICM", b"\xff" * 200, b"\x08\x00" * 500, zlib.compress(b"x" * 10_000), b"a" * 2_000_000):
         with pytest.raises(NotDicom):
             header(content)
+
+
+def test_an_empty_file_is_what_a_broken_copy_leaves_and_is_not_passed_over() -> None:
+    with pytest.raises(EmptyFile, match="an empty file") as finding:
+        header(b"")
+    assert not isinstance(finding.value, NotDicom)
 
 
 def test_a_part_10_file_without_a_readable_data_set_is_said_to_be_one() -> None:

@@ -41,6 +41,7 @@ from tests.servers.faulty import Fault, faulty
 def test_what_cannot_be_sent_is_named_and_the_others_are_stored(tmp_path: Path) -> None:
     series_of(tmp_path, 2)
     (tmp_path / "0000.txt").write_text("not DICOM")
+    (tmp_path / "empty.dcm").touch()
     (tmp_path / "headless.dcm").write_bytes(part10()[132:])
     (tmp_path / "nameless.dcm").write_bytes(part10(SOPInstanceUID=None))
     (tmp_path / "dangling.dcm").symlink_to(tmp_path / "nowhere")
@@ -52,6 +53,7 @@ def test_what_cannot_be_sent_is_named_and_the_others_are_stored(tmp_path: Path) 
         "0000.txt": ("skipped", "not a DICOM file"),
         "0001.dcm": ("created", ""),
         "dangling.dcm": ("failed", "it cannot be read: No such file or directory"),
+        "empty.dcm": ("failed", "an empty file"),
         "headless.dcm": ("failed", "a DICOM data set without a Part 10 header (preamble and file meta information)"),
         "nameless.dcm": ("failed", "its SOP Instance UID is missing"),
     }
