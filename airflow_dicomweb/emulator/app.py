@@ -26,6 +26,7 @@ from airflow_dicomweb.emulator.stow import Upload
 
 _log = logging.getLogger(__name__)
 
+_LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 _UPLOAD_BLOCK_SIZE = 1024 * 1024
 # What Google's front end takes from any query; none of it is a DICOM attribute.
 _SYSTEM_PARAMETERS = frozenset(
@@ -162,7 +163,7 @@ class _Exchange:
         request = self._request
         return Call(
             service=self._service,
-            origin=f"{request.scope['scheme']}://{request.headers.get('host') or _address(request)}",
+            origin=f"{request.scope['scheme']}://{_host(request)}",
             method=request.method,
             version=names["version"],
             names=names,
@@ -194,10 +195,12 @@ class _Exchange:
             self._scope["state"]["transport"].close()
 
 
-def _address(request: Request) -> str:
-    """Give where the emulator listens, for a client that does not say whom it asks."""
-    host, port = request.scope.get("server") or ("127.0.0.1", 80)
-    return f"{host}:{port}"
+def _host(request: Request) -> str:
+    """Give whom the client asks, for the URLs in the answer."""
+    address, port = request.scope.get("server") or ("127.0.0.1", 80)
+    host = request.headers.get("host") or str(address)
+    # dicomweb-client leaves the port out, and would then look for what it finds at port 80 of this machine.
+    return f"{host}:{port}" if host in _LOOPBACK else host
 
 
 async def _body(request: Request) -> bytes:

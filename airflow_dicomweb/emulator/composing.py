@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate_buffer
@@ -27,17 +27,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from airflow_dicomweb.dicomweb.dicom_json import keyword_of
 from airflow_dicomweb.dicomweb.media_types import OCTET_STREAM, MediaType
 from airflow_dicomweb.emulator.instances import Incoming
+from airflow_dicomweb.emulator.media import STORED
 from airflow_dicomweb.emulator.messages import ApiError
-
-_JPEG = "1.2.840.10008.1.2.4."
-COMPRESSED: Final[Mapping[str, frozenset[str]]] = {
-    "image/jpeg": frozenset(_JPEG + number for number in ("50", "51", "57", "70")),
-    "image/dicom-rle": frozenset(["1.2.840.10008.1.2.5"]),
-    "image/jls": frozenset(_JPEG + number for number in ("80", "81")),
-    "image/jp2": frozenset(_JPEG + number for number in ("90", "91")),
-    "image/jpx": frozenset(_JPEG + number for number in ("92", "93")),
-}
-"""Media types of compressed pixel data that can be stored, and their transfer syntaxes."""
 
 _TRANSFER_SYNTAX, _CHARACTER_SET, _PIXEL_DATA, _FRAMES = "00020010", "00080005", "7FE00010", "00280008"
 _REQUIRED = (_CHARACTER_SET, _TRANSFER_SYNTAX, "00080016", "00080018", "0020000D", "0020000E")
@@ -167,7 +158,7 @@ def _check_part(media_type: MediaType, path: str, data_set: Mapping[str, Any]) -
         return
     if path != _PIXEL_DATA:
         raise ApiError(400, "Only PixelData can be given compressed.")
-    if media_type.transfer_syntax != stored or stored not in COMPRESSED[media_type.name]:
+    if media_type.transfer_syntax != stored or stored not in STORED[media_type.name]:
         raise ApiError(400, "The transfer-syntax of a part is not the TransferSyntaxUID of its instance.")
     if _first(data_set, _FRAMES) not in {"", "1"}:
         raise ApiError(400, "A part of compressed pixel data is one frame: NumberOfFrames must be 1.")
@@ -198,7 +189,7 @@ def _write(described: Mapping[str, Any], parts: Mapping[str, BulkPart], target: 
         def value(_tag: str, vr: str, location: str) -> bytes | BufferedIOBase:
             path = parts[location].content.path
             file: IO[bytes] = opened.enter_context(path.open("rb"))
-            if parts[location].media_type.name in COMPRESSED:
+            if parts[location].media_type.name in STORED:
                 return encapsulate_buffer([file])  # type: ignore[list-item]  # opened to be read, it is one
             _make_even(path)
             # pydicom keeps no files open for values of an unknown kind.

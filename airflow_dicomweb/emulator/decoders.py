@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
@@ -60,18 +60,32 @@ class Decoders:
         :return: The file, at its beginning.
         :raises ConversionError: If that cannot be done.
         """
+        return self._spooled(folder, lambda target: ("convert", file, wanted, target))[0]
+
+    def frames(
+        self, file: Path, numbers: Sequence[int] | None, folder: Path, *, as_stored: bool
+    ) -> tuple[IO[bytes], list[int]]:
+        """Write frames one after the other; see :func:`airflow_dicomweb.emulator.pixel_data.write_frames`.
+
+        :param folder: As for :meth:`convert`.
+        :return: The file, and the lengths of the frames in it.
+        :raises ConversionError: If that cannot be done.
+        """
+        return self._spooled(folder, lambda target: ("frames", file, numbers, as_stored, target))
+
+    def _spooled(self, folder: Path, job: Callable[[Path], tuple[Any, ...]]) -> tuple[IO[bytes], Any]:
         # Named as incoming files are: what a kill leaves is swept away at the next start.
         target = folder / secrets.token_hex(16)
         target.touch(mode=0o600, exist_ok=False)
         output = target.open("rb")
         try:
-            ok, words = self._do("convert", file, wanted, target)
+            ok, found = self._do(*job(target))
         finally:
             target.unlink()
         if not ok:
             output.close()
-            raise ConversionError(words)
-        return output
+            raise ConversionError(found)
+        return output, found
 
     def _do(self, *job: Any) -> tuple[bool, Any]:
         """Have a job done; give whether it was, and its result or the reason."""
@@ -131,13 +145,14 @@ def work(descriptor: int) -> None:
     """
     from airflow_dicomweb.emulator.conversion import convert
     from airflow_dicomweb.emulator.metadata import read_leniently
+    from airflow_dicomweb.emulator.pixel_data import write_frames
     from airflow_dicomweb.emulator.rendering import render
 
     # Ctrl-C is for the emulator; this process ends after it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(descriptor)
     read_leniently()
-    jobs: dict[str, Callable[..., Any]] = {"render": render, "convert": convert}
+    jobs: dict[str, Callable[..., Any]] = {"render": render, "convert": convert, "frames": write_frames}
     while True:
         try:
             name, *arguments = connection.recv()

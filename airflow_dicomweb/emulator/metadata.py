@@ -36,8 +36,8 @@ _LARGEST_INLINE = 2 * 1024
 _MOST_VALUES = 512
 _KNOWN_VRS = frozenset(map(str, VR))
 _ALWAYS_BULK = {"OB", "OW", "UN", "OB or OW"}
-WORD_BYTES = {"OD": 8, "OF": 4, "OL": 4, "OV": 8, "OW": 2, "OB": 1, "UN": 1}
 _NUMBER_BYTES = {"AT": 4, "FD": 8, "FL": 4, "UL": 4, "US": 2, "SV": 8, "UV": 8}
+WORD_BYTES = {"OD": 8, "OF": 4, "OL": 4, "OV": 8, "OW": 2, "OB": 1, "UN": 1, **_NUMBER_BYTES, "AT": 2}
 _INTEGERS = {"IS", "SL", "SS", "SV", "UL", "US", "UV"}
 _REALS = {"DS", "FD", "FL"}
 # The file's own business: length of the group, version, and what Google does not return of group 0002.
@@ -138,6 +138,12 @@ def _encoding(raw: DataElement | RawDataElement | Any, tag: BaseTag) -> tuple[st
         return vr if vr in _KNOWN_VRS else "UN", raw.length
     value = raw.value
     return raw.VR, len(value) if isinstance(value, bytes) else 0
+
+
+def is_bulk(element: DataElement | RawDataElement) -> bool:
+    """Tell whether metadata name an element by URI, instead of giving its value."""
+    vr, length = _encoding(element, BaseTag(element.tag))
+    return bool(length) and _is_bulk(vr, length)
 
 
 def _is_bulk(vr: str, length: int) -> bool:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from airflow_dicomweb.dicomweb.media_types import DICOM, DICOM_JSON, MULTIPART, OCTET_STREAM, MediaType
 from airflow_dicomweb.dicomweb.multipart import Event, Parser, PartData, PartEnd, PartStart
-from airflow_dicomweb.emulator.composing import COMPRESSED, BulkPart, compose
+from airflow_dicomweb.emulator.composing import BulkPart, compose
 from airflow_dicomweb.emulator.instances import Incoming
+from airflow_dicomweb.emulator.media import STORED
 from airflow_dicomweb.emulator.messages import ApiError
 from airflow_dicomweb.errors import ProtocolError
 
@@ -143,7 +144,7 @@ class MetadataAndBulkData(_Multipart):
                 raise ApiError(400, f"The first part must be {DICOM_JSON}.")
             self._metadata_type = media_type
             return
-        if media_type.name not in {OCTET_STREAM, *COMPRESSED}:
+        if media_type.name not in {OCTET_STREAM, *STORED}:
             raise _unsupported(event)
         self._bulk.append(BulkPart(event.headers.get("content-location", ""), media_type, self._begin()))
 

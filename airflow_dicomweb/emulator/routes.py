@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from starlette.responses import Response
 
-from airflow_dicomweb.emulator import operations, qido, resources, wado
+from airflow_dicomweb.emulator import bulk_data, frames, operations, qido, rendered, resources, wado
 from airflow_dicomweb.emulator.messages import ApiError
 from airflow_dicomweb.emulator.service import Call
 
@@ -92,7 +92,10 @@ ROUTES: Final = (
     _route("GET", f"{_STUDY}/metadata", wado.retrieve_metadata),
     _route("GET", f"{_SERIES}/metadata", wado.retrieve_metadata),
     _route("GET", f"{_INSTANCE}/metadata", wado.retrieve_metadata),
-    _route("GET", f"{_INSTANCE}/rendered", wado.retrieve_rendered),
+    _route("GET", f"{_INSTANCE}/rendered", rendered.retrieve_rendered),
+    _route("GET", f"{_INSTANCE}/frames/{{frames}}", frames.retrieve_frames),
+    _route("GET", f"{_INSTANCE}/frames/{{frames}}/rendered", rendered.retrieve_rendered),
+    _route("GET", f"{_INSTANCE}/bulkdata/{_ANY}", bulk_data.retrieve_bulk_data),
     _route("DELETE", _STUDY, operations.delete),
     _route("DELETE", _SERIES, operations.delete),
     _route("DELETE", _INSTANCE, operations.delete),
@@ -113,8 +116,6 @@ NOT_EMULATED: Final = (
     ("POST", f"{_STORE}/{_ANY}:setBlobStorageSettings", "changing the storage class of what is stored"),
     ("POST", f"{_STORE}:setBlobStorageSettings", "changing the storage class by a filter file"),
     ("PATCH", f"{_STUDY}/{_ANY}", "changing metadata (v1beta1)"),
-    ("GET", f"{_INSTANCE}/frames/{_ANY}", "frames"),
-    ("GET", f"{_INSTANCE}/bulkdata/{_ANY}", "bulk data: the URIs in metadata lead here"),
     ("*", f"{_DATASET}/{{other}}Stores{_ANY}", "FHIR, HL7v2, consent and annotation stores"),
 )
 """What the service has and the emulator answers with 501: method, path, and what it is."""

@@ -26,6 +26,7 @@ PLACES = {
     "series": "1.1.1",
     "instance": "1.1.1.1",
     "operation": "1",
+    "frames": "1",
     "any": "x",
     "other": "fhir",
 }
@@ -146,7 +147,9 @@ def test_odd_headers_break_nothing(api, headers):
 TEXT = st.text(alphabet="0123456789.aZ*?%/:;,=&+-_ü\"'{}[]\\ ", max_size=12)
 
 
-WORDS = st.sampled_from(["studies", "series", "instances", "metadata", "rendered", "1.1", "1.1.1", "1.1.1.1"])
+WORDS = st.sampled_from(
+    ["studies", "series", "instances", "metadata", "rendered", "frames", "bulkdata", "1.1", "1.1.1", "1.1.1.1"]
+)
 REQUESTS = st.fixed_dictionaries(
     {
         "method": st.sampled_from(["GET", "POST", "DELETE", "PUT", "PATCH", "HEAD"]),

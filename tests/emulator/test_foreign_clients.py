@@ -65,6 +65,36 @@ def test_dicomweb_client_reads_metadata_and_pictures(web, api):
     assert png.startswith(b"\x89PNG")
 
 
+def test_dicomweb_client_retrieves_frames_and_bulk_data(web, api):
+    frames = [bytes(range(start, start + 16)) for start in (0, 16, 32)]
+    api.store(picture(NumberOfFrames=3, PixelData=b"".join(frames)))
+    who = ("1.1", "1.1.1", "1.1.1.1")
+    octets = (("application/octet-stream", "*"),)
+    assert web.retrieve_instance_frames(*who, frame_numbers=[3, 1]) == [frames[2], frames[0]]
+    assert web.retrieve_instance_frames(*who, frame_numbers=[2], media_types=octets) == [frames[1]]
+    assert list(web.iter_instance_frames(*who, frame_numbers=[1, 2, 3], media_types=octets)) == frames
+    uri = web.retrieve_instance_metadata(*who)["7FE00010"]["BulkDataURI"]
+    assert web.retrieve_bulkdata(uri) == [b"".join(frames)]
+    assert list(web.iter_bulkdata(uri, media_types=octets)) == [b"".join(frames)]
+    rendered = web.retrieve_instance_frames_rendered(*who, frame_numbers=[2], media_types=("image/png",))
+    assert rendered.startswith(b"\x89PNG")
+
+
+def test_dicomweb_client_retrieves_compressed_frames(web, api):
+    body = (PYDICOM_FILES / "SC_rgb_jpeg_gdcm.dcm").read_bytes()
+    api.store(body)
+    jpeg = (("image/jpeg", read(body).file_meta.TransferSyntaxUID),)
+    (frame,) = web.retrieve_instance_frames(*api.tuples()[0], frame_numbers=[1], media_types=jpeg)
+    assert frame == next(pydicom.encaps.generate_frames(read(body).PixelData, number_of_frames=1))
+
+
+def test_dicomweb_client_iterates_over_what_it_retrieves(web, api):
+    api.store(picture(), picture(SOPInstanceUID="1.1.1.2"))
+    any_syntax = (("application/dicom", "*"),)
+    assert len(list(web.iter_study("1.1", media_types=any_syntax))) == 2
+    assert len(list(web.iter_series("1.1", "1.1.1", media_types=any_syntax))) == 2
+
+
 def test_dicomweb_client_is_told_of_conflicts_and_of_what_is_missing(web, api):
     api.store(instance())
     with pytest.raises(requests.exceptions.HTTPError) as raised:

@@ -77,11 +77,6 @@ def test_colours_are_shown_as_they_are(api):
     assert pixels(api.get(RENDERED, "image/png")).tolist() == [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]]
 
 
-def test_the_first_frame_stands_for_all(api):
-    api.store(picture(NumberOfFrames=2, PixelData=bytes(16) + bytes([9] * 16), WindowCenter=5, WindowWidth=10))
-    assert pixels(api.get(RENDERED, "image/png")).max() == 0
-
-
 @pytest.mark.parametrize(
     ("viewport", "size"),
     [("8,8", (8, 8)), ("8,4", (4, 4)), ("2,100", (2, 2)), ("8,8,0,0,2,1", (8, 4)), ("3,3,,,4,4", (3, 3))],

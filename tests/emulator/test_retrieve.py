@@ -97,6 +97,14 @@ def test_without_a_wish_instances_come_decompressed_in_explicit_little_endian(ap
     assert found.PatientName == wanted.PatientName
 
 
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", EXPLICIT, "1.2.840.10008.1.2.1.99"])
+def test_every_plain_encoding_can_be_asked_for(api, syntax):
+    _, path = put(api, "MR_small_RLE.dcm")
+    found = pydicom.dcmread(io.BytesIO(api.get(path, f"application/dicom; transfer-syntax={syntax}").content))
+    assert found.file_meta.TransferSyntaxUID == syntax
+    assert found.PixelData == pydicom.dcmread(PYDICOM_FILES / "MR_small.dcm").PixelData
+
+
 def test_what_is_in_the_wanted_syntax_is_not_written_anew(api):
     body, path = put(api, "MR_small.dcm")
     assert api.get(path, "application/dicom").content == body
