@@ -97,7 +97,8 @@ class DicomStoreView:
         """Have a small PNG drawn of the first of these instances that has a picture."""
         for instance in candidates:
             answer = self._session.get(
-                f"{self._address(instance.identity)}/rendered",
+                # Of an instance of several frames, this one alone is a picture by itself.
+                f"{self._address(instance.identity)}/frames/1/rendered",
                 params={"viewport": f"{THUMBNAIL_SIZE},{THUMBNAIL_SIZE}"},
                 headers={"Accept": "image/png"},
                 timeout=60.0,
