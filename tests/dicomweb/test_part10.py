@@ -17,8 +17,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from airflow_dicomweb.dicomweb.part10 import (
     BadIdentity,
-    EmptyFile,
     DicomDirectory,
+    EmptyFile,
     NoPart10Header,
     NotDicom,
     UnreadableHeader,
