@@ -8,8 +8,7 @@ Source: DICOM PS3.18 annex F (DICOM JSON model), PS3.5 section 6.2 (value repres
 from __future__ import annotations
 
 import base64
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any
 
@@ -59,37 +58,33 @@ def data_set_of(attributes: DicomJson) -> Dataset:
     :param attributes: As :func:`read_metadata` gives them, without bulk data.
     :raises ConfigurationError: If a value is not one of its VR.
     """
-    from pydicom.config import RAISE
     from pydicom.dataset import Dataset
-    from pydicom.valuerep import validate_value
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's warnings repeat values; what is wrong is an error below
-        made = Dataset()
-        for tag, element in attributes.items():
-            try:
-                made.update(Dataset.from_json({tag: dict(element)}))
-            except Exception:  # noqa: BLE001 - whatever pydicom makes of values that are none
-                raise _unfit(tag, element["vr"]) from None
-        for element in made.iterall():
-            if element.VR == "SQ" or element.VR in _BINARY or element.VR in _NUMBERS - {"DS", "IS"}:
-                continue
-            for value in _each(element.value):
-                try:
-                    validate_value(element.VR, str(value), RAISE)
-                except ValueError:
-                    raise _unfit(f"{element.tag:08X}", element.VR) from None
-        try:
-            made.to_json_dict()
-        except Exception:  # noqa: BLE001 - as above; pydicom converts some values only when they are used
-            raise ConfigurationError(f"a value cannot be written as its VR: {_ACCEPTED}") from None
+    # Before pydicom makes a data set of them: it would log the values that it takes for wrong.
+    _check_values(attributes)
+    try:
+        made = Dataset.from_json(dict(attributes))
+        made.to_json_dict()
+    except Exception:  # noqa: BLE001 - whatever pydicom makes of values that are none; some are converted when used
+        raise ConfigurationError(f"a value is none of its VR: {_ACCEPTED}") from None
     return made
 
 
-def _each(value: Any) -> Iterator[Any]:
-    if value is None or value == "":
-        return
-    yield from value if isinstance(value, list) or type(value).__name__ == "MultiValue" else [value]
+def _check_values(attributes: DicomJson) -> None:
+    from pydicom.config import RAISE
+    from pydicom.valuerep import validate_value
+
+    for tag, element in attributes.items():
+        vr = element["vr"]
+        for value in element.get("Value", []):
+            if vr == "SQ":
+                _check_values(value)
+                continue
+            plain = "=".join(value.get(group, "") for group in _NAME_GROUPS) if isinstance(value, Mapping) else value
+            try:
+                validate_value(vr, str(plain) if vr in {"DS", "IS"} else plain, RAISE)
+            except (ValueError, TypeError):
+                raise _unfit(tag, vr) from None
 
 
 def _unfit(name: str, vr: str) -> ConfigurationError:
