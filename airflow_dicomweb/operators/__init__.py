@@ -8,6 +8,7 @@ from airflow_dicomweb.operators.delete import (
     DicomWebDeleteStudyOperator,
 )
 from airflow_dicomweb.operators.gcs import DicomWebExportToGcsOperator, DicomWebImportFromGcsOperator
+from airflow_dicomweb.operators.retrieve import DicomWebRetrieveOperator
 from airflow_dicomweb.operators.search import DicomWebSearchOperator
 from airflow_dicomweb.operators.store import DicomWebStoreInstancesOperator
 
@@ -17,6 +18,7 @@ __all__ = [
     "DicomWebDeleteStudyOperator",
     "DicomWebExportToGcsOperator",
     "DicomWebImportFromGcsOperator",
+    "DicomWebRetrieveOperator",
     "DicomWebSearchOperator",
     "DicomWebStoreInstancesOperator",
 ]

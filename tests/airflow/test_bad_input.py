@@ -14,6 +14,7 @@ from airflow_dicomweb.operators import (
     DicomWebDeleteStudyOperator,
     DicomWebExportToGcsOperator,
     DicomWebImportFromGcsOperator,
+    DicomWebRetrieveOperator,
     DicomWebSearchOperator,
     DicomWebStoreInstancesOperator,
 )
@@ -53,6 +54,12 @@ def test_a_bad_uid_is_refused_by_every_operator_that_takes_one(store, uid):
     for dry_run in (True, False):
         uids = {"study": "1.2", "series": "1.2", "instance": uid, "dry_run": dry_run}
         refused(DicomWebDeleteInstanceOperator(task_id=f"j{dry_run}", **uids), "DICOM UID")
+    for number, (study, series, instance) in enumerate([(uid, None, None), ("1.2", uid, "1.2"), ("1.2", "1.2", uid)]):
+        task = DicomWebRetrieveOperator(
+            task_id=f"r{number}", study=study, series=series, instance=instance, destination="/srv/dicom/out"
+        )
+        if number < 2 or uid is not None:
+            refused(task, "DICOM UID|without its series")
     refused(DicomWebSearchOperator(task_id="c", filters={"StudyInstanceUID": uid}), "UID")
     for number, resources in enumerate(
         ([uid], [{"StudyInstanceUID": uid}], [{"StudyInstanceUID": "1", "SOPInstanceUID": uid}])
@@ -143,6 +150,7 @@ def every_task(tmp_path) -> list[Any]:
         DicomWebDeleteInstanceOperator(task_id="delete_instance", study="1.2", series="1.3", instance="1.4"),
         DicomWebImportFromGcsOperator(task_id="import", gcs_uri="gs://bucket/in/**"),
         DicomWebExportToGcsOperator(task_id="export", gcs_uri_prefix="gs://bucket/out", resources=["1.2"]),
+        DicomWebRetrieveOperator(task_id="retrieve", study="1.2", destination=str(tmp_path / "out")),
         DicomWebSearchOperator(task_id="search"),
         DicomWebStoreInstancesOperator(task_id="store", source=str(tmp_path / "in")),
         DicomWebOperationSensor(task_id="wait", operation=NAME),
@@ -174,7 +182,7 @@ def test_every_task_refuses_a_connection_that_must_not_be_used(set_connection, e
 def test_what_needs_the_healthcare_api_says_so_of_another_server(store, set_connection, every_task):
     set_connection(host=store.dicom_web_url)
     for task in every_task:
-        if isinstance(task, DicomWebSearchOperator | DicomWebStoreInstancesOperator):
+        if isinstance(task, DicomWebRetrieveOperator | DicomWebSearchOperator | DicomWebStoreInstancesOperator):
             continue
         error = AirflowFailException if isinstance(task, DicomWebOperationSensor) else ConfigurationError
         refused(task, "not known to delete" if "delete" in task.task_id else "needs a DICOM store", error)

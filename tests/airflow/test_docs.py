@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.dataset import Dataset
 
 from airflow_dicomweb.emulator import Emulator
 from airflow_dicomweb.healthcare import HealthcareClient
@@ -33,10 +34,22 @@ def of_kind(kind: str) -> Any:
     return pytest.mark.parametrize("block", kinds[kind], ids=lambda block: block.where)
 
 
+def image(study: str) -> Dataset:
+    """An instance with two frames."""
+    data = instance(study, 1, 1)
+    data.Rows, data.Columns, data.NumberOfFrames, data.SamplesPerPixel = 4, 6, 2, 1
+    data.PhotometricInterpretation, data.PixelRepresentation = "MONOCHROME2", 0
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit, data.PixelData = 7, bytes(range(48))
+    data["PixelData"].VR = "OB"
+    return data
+
+
 @pytest.fixture
 def run_block(store: Emulator, tmp_path: Path, fake_gcs: str) -> Callable[[Block], dict[str, Any]]:
     """Run a block as it stands, with this machine's servers and folders for those that it names."""
     write_study(tmp_path / "incoming", STUDY)
+    image("1.2.826.0.1.3680043.8.498.4").save_as(tmp_path / "image.dcm", enforce_file_format=True)
 
     def run_it(block: Block) -> dict[str, Any]:
         code = block.text
@@ -74,7 +87,7 @@ def named_buckets(fake_gcs: str, bucket: str, tmp_path: Path) -> Iterator[Bucket
 @pytest.fixture
 def stored_study(client: HealthcareClient, tmp_path: Path) -> str:
     """A CT study of January 2026 in the store, with one instance."""
-    data = instance("1.2.826.0.1.3680043.8.498.3", 1, 1)
+    data = image("1.2.826.0.1.3680043.8.498.3")
     data.Modality, data.StudyDate = "CT", "20260110"
     data.save_as(tmp_path / "ct", enforce_file_format=True)
     (study,) = client.store(tmp_path / "ct").studies
