@@ -112,7 +112,7 @@ class Records:
         """Remember how far the task came; kept until Airflow forgets the task instance itself."""
         if self._store is None:
             return
-        self._fingerprint = self._fingerprint or _fingerprint(self._arguments, os.urandom(16))
+        self._fingerprint = self._fingerprint or fingerprint_of(self._arguments, os.urandom(16))
         record = {"phase": phase, "fingerprint": self._fingerprint, **asdict(replace(started, restart=False))}
         record.pop("restart")
         self._store.set(KEY, record, retention=NEVER_EXPIRE)
@@ -125,10 +125,11 @@ class Records:
         """Tell whether a record stands for the same method, store and arguments."""
         salt = record.fingerprint.partition(":")[0]
         try:
-            return record.fingerprint == _fingerprint(self._arguments, bytes.fromhex(salt))
+            return record.fingerprint == fingerprint_of(self._arguments, bytes.fromhex(salt))
         except ValueError:
             return False
 
 
-def _fingerprint(text: str, salt: bytes) -> str:
+def fingerprint_of(text: str, salt: bytes) -> str:
+    """Give what stands for arguments: salted, and slow to try out."""
     return f"{salt.hex()}:{hashlib.pbkdf2_hmac('sha256', text.encode(), salt, _ROUNDS).hex()}"

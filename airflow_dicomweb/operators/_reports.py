@@ -26,9 +26,14 @@ def check_report_uri(uri: Any) -> str:
     :raises ConfigurationError: If it is neither an absolute path nor one ``gs://`` object.
     """
     if isinstance(uri, str) and uri.startswith("gs://"):
-        if GcsPattern.parse(uri).has_wildcard:
-            raise ConfigurationError("report_uri is one object: no wildcards are accepted in it")
-        return uri
+        try:
+            if not GcsPattern.parse(uri).has_wildcard:
+                return uri
+        except ConfigurationError:  # it speaks of sources, where wildcards are fine
+            pass
+        raise ConfigurationError(
+            "report_uri in Cloud Storage must be gs://BUCKET/OBJECT: one object, without wildcards"
+        )
     if isinstance(uri, str) and Path(uri).is_absolute() and not Path(uri).is_dir():
         return uri
     raise ConfigurationError("report_uri must be the absolute path of a file, or gs://BUCKET/OBJECT")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
+import resource
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +98,19 @@ def test_the_report_names_every_file_and_only_its_owner_reads_it(store, tmp_path
         "instance": f"{STUDY}.1.1",
         "outcome": "created",
         "reason": "",
+        "detail": "",
+        "code": None,
+        "warning": None,
+        "replaced": False,
         "bytes": paths[0].stat().st_size,
+        "seconds": first["seconds"],
         "sha256": hashlib.sha256(paths[0].read_bytes()).hexdigest(),
+        "version": str(paths[0].stat().st_mtime_ns),
+        "earlier": False,
+        "run": first["run"],
     }
+    assert 0.0 < first["seconds"] <= result["seconds"]
+    assert [path.name for path in report.parent.iterdir()] == [report.name]
 
 
 def test_a_report_may_go_to_a_bucket(store, tmp_path, bucket):
@@ -137,11 +149,10 @@ def test_an_earlier_report_stays_until_there_is_a_new_one(store, tmp_path):
 def test_a_disk_that_is_full_after_all_hides_neither_what_was_stored_nor_what_was_not(
     client, conflicting, tmp_path, capsys
 ):
-    # What is written there is written to a full disk.
-    (tmp_path / f"report.jsonl.{os.getpid()}.part").symlink_to("/dev/full")
-    with pytest.raises(
-        DicomWebError, match=r"No space left on device; .* 2 created, 0 identical, 1 conflict"
-    ) as failed:
+    with (
+        files_no_larger_than(100),
+        pytest.raises(DicomWebError, match=r"File too large; .* 2 created, 0 identical, 1 conflict") as failed,
+    ):
         store_files(str(conflicting), report_uri=str(tmp_path / "report.jsonl"))
     assert not isinstance(failed.value, ConfigurationError)
     assert len(list(client.search_instances(study=STUDY))) == 3
@@ -154,11 +165,11 @@ def test_a_disk_that_is_full_after_all_hides_neither_what_was_stored_nor_what_wa
 def test_a_bucket_that_takes_no_more_hides_neither_what_was_stored_nor_what_was_not(
     client, conflicting, monkeypatch, capsys
 ):
-    with faulty(Fault(), Fault(), *[Fault(403)] * 3) as storage:
+    with faulty(Fault(), *[Fault(403)] * 4) as storage:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage.url)
         with pytest.raises(AuthorizationError, match=r"could not be written; .* 2 created, 0 identical, 1 conflict"):
             store_files(str(conflicting), report_uri="gs://bucket/report.jsonl")
-    assert [request.line.split()[0] for request in storage.received] == ["POST", "DELETE", "POST"]
+    assert [request.line.split()[0] for request in storage.received] == ["POST", "POST", "POST"]
     assert f"{STUDY}.1.1: conflict" in capsys.readouterr().out
 
 
@@ -171,6 +182,17 @@ def test_a_line_of_the_report_has_the_number_by_which_the_log_names_the_file(cli
     for outcome in ("conflict", "skipped"):
         (line,) = [line for line in lines if line["outcome"] == outcome]
         assert re.search(rf"source {line['ordinal']}, \S.*: {outcome}: ", logged)
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """Let this process write no file beyond so many bytes, as if the disk were full then."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
