@@ -6,10 +6,12 @@ Source: DICOM PS3.18 sections 8.7.1 and 10.5.1 (multipart and single part bodies
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from airflow_dicomweb.dicomweb.media_types import DICOM
 from airflow_dicomweb.dicomweb.multipart import BLOCK_SIZE, Body, Part
@@ -88,6 +90,18 @@ class Item:
             for _ in self.read():
                 pass
         return self.sha256
+
+    @contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """Give the bytes as a file of its own, which can be read in any order.
+
+        :raises SourceFailed: As :meth:`read`.
+        """
+        with tempfile.TemporaryFile() as copy:
+            for block in self.read():
+                copy.write(block)
+            copy.seek(0)
+            yield copy
 
     def _blocks(self) -> Iterator[bytes]:
         try:

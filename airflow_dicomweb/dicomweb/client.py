@@ -152,6 +152,11 @@ class DicomWebClient(Searches, Creations, Retrievals, Deletions):
             checksums=checksums,
             keep_outcomes=keep_outcomes,
         )
+        if verify == "bytes" and not self.habits.keeps_bytes:
+            raise ConfigurationError(
+                f"verify='bytes' is not possible here: {self.habits.title} does not keep files as they come; "
+                "verify='exists' is"
+            )
         if storage_class is not None and not self.habits.storage_classes:
             raise ConfigurationError("storage_class is for DICOM stores of the Cloud Healthcare API only")
         if storage_class is not None:

@@ -147,6 +147,11 @@ class _TakesMetadata:
             ours = stream.read()
         return hashlib.sha256(ours if same_instance(stored, ours) else stored).hexdigest()
 
+    def has_same(self, item: Item) -> bool | None:
+        """Tell whether the server's data set is the same."""
+        stored = self.digest_of(item.path)
+        return None if stored is None else stored == item.digest()
+
 
 def metadata_body(description: Description, bulk: Source, boundary: str | None = None) -> Body:
     """Make a store request of JSON metadata and bulk data.

@@ -5,6 +5,7 @@ Source: DICOM PS3.18 chapter 10 (Studies service), section 8.3.4.4 (paging and i
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO
 
 from airflow_dicomweb.dicomweb.answers import Answer, StreamedAnswer
 from airflow_dicomweb.dicomweb.batches import Item, SingleBody, body_of
+from airflow_dicomweb.dicomweb.comparing import same_data_set
 from airflow_dicomweb.dicomweb.dicom_json import DicomJson, check_answer, text
 from airflow_dicomweb.dicomweb.habits import STANDARD, ServerHabits, recognise
 from airflow_dicomweb.dicomweb.media_types import DICOM_JSON
@@ -112,6 +114,20 @@ class Exchanges:
         except NotFoundError:
             return None
 
+    def has_same(self, item: Item) -> bool | None:
+        """Fetch an instance and tell whether it is what would be sent, as far as the server keeps that.
+
+        :return: None if it is not there.
+        :raises SourceFailed: If what would be sent cannot be read.
+        """
+        if self.habits.keeps_bytes:
+            stored = self.digest_of(item.path)
+            return None if stored is None else stored == item.digest()
+        with tempfile.TemporaryFile() as theirs, item.opened() as ours:
+            if self.copy(item.path, theirs) is None:
+                return None
+            return same_data_set(ours, theirs, rewritten=not self.habits.keeps_data_set)
+
     def copy(self, path: InstancePath, target: BinaryIO) -> str | None:
         """Fetch an instance as it is stored into a file, and give the SHA-256 of its bytes; None if it is not there."""
 
@@ -191,12 +207,12 @@ class Exchanges:
             return frozenset({wanted})
         if isinstance(wanted, SeriesPath):
             return self._instances(wanted.study, wanted.series)
-        try:
-            return self._instances(wanted.study)
-        except NotFoundError:
-            # The study is not there, or the server knows searches for the instances of a series only.
-            found = [text(series, "SeriesInstanceUID") for series in self._found("series", wanted.study)]
-            return frozenset(path for uid in found if is_uid(uid) for path in self._instances(wanted.study, uid))
+        # A study that is not found is not there, or the server knows searches for the instances of a series only.
+        with suppress(NotFoundError):
+            if self.habits.searches_instances_of_study:
+                return self._instances(wanted.study)
+        found = [text(series, "SeriesInstanceUID") for series in self._found("series", wanted.study)]
+        return frozenset(path for uid in found if is_uid(uid) for path in self._instances(wanted.study, uid))
 
     def _instances(self, study: str, series: str | None = None) -> frozenset[InstancePath]:
         found = self._found("instances", study, series)

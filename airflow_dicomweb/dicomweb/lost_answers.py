@@ -50,14 +50,13 @@ class Lookup:
         if self._unusable:
             return _open(lost)
         try:
-            stored = self._server.digest_of(item.path)
-            same = stored is not None and stored == item.digest()
+            same = self._server.has_same(item)
         except SourceFailed as finding:
             return _failed(lost, f"{finding}, and it may be stored or not")
         except DicomWebError as error:
             self._unusable |= is_unusable(error)
             return _open(lost)
-        if stored is None:
+        if same is None:
             return _open(lost)
         self.answered = True
         if same:

@@ -70,6 +70,10 @@ class StoreServer(Protocol):
         """Fetch an instance and give the SHA-256 of its bytes; None if it is not there."""
         ...
 
+    def has_same(self, item: Item) -> bool | None:
+        """Fetch an instance and tell whether it is what would be sent; None if it is not there."""
+        ...
+
 
 LostAnswer = tuple[Item, DicomWebError]
 """An instance that was sent, and what came instead of an answer from which its fate could be read."""
@@ -195,10 +199,10 @@ class Sender:
             conflict = conflict or (item.existed and failure == Failure(PROCESSING_FAILURE))
         else:
             # An answer that was lost is enough for the next attempt to be refused as a duplicate of the first.
-            stored = self._stored_digest(item)
-            if stored is not None and stored == item.digest():
+            same = self._has_same(item)
+            if same:
                 return self._accepted(item, None)
-            conflict = conflict or stored is not None
+            conflict = conflict or same is not None
         if conflict:
             return self._conflicting(item, code=failure.code, detail=failure.detail)
         reason = f"the server refused it: {failure}"
@@ -213,9 +217,9 @@ class Sender:
             return [outcome_of(item, refusal.outcome, reason=refusal.reason)]
         return self.send([item])
 
-    def _stored_digest(self, item: Item) -> str | None:
+    def _has_same(self, item: Item) -> bool | None:
         try:
-            return self._server.digest_of(item.path)
+            return self._server.has_same(item)
         except DicomWebError:
             return None
 
@@ -225,15 +229,14 @@ class Sender:
             return self.failed([item], f"not sent: {self.stop}")
         item.began = time.monotonic()
         try:
-            stored = self._server.digest_of(item.path)
-            if stored is None:
+            same = self._server.has_same(item)
+            if same is None:
                 # A server that finds two of them, in two studies, gives neither; only what a search does not name is gone.
                 if (item.path.series, item.path.instance) in self._server.instances_of(item.path.study):
                     self.answered = True
                     return self.failed([item], NOT_GIVEN)
                 item.existed = False
                 return self.send([item])
-            same = item.digest() == stored
         except SourceFailed as failed:
             return self.failed([item], failed.reason)
         except DicomWebError as error:

@@ -78,11 +78,11 @@ def instance(content: bytes) -> Fault:
 
 @contextmanager
 def storing(
-    *script: Fault, client: type[DicomWebClient] = DicomWebClient, policy: RetryPolicy = ONCE
+    *script: Fault, client: type[DicomWebClient] = DicomWebClient, policy: RetryPolicy = ONCE, **options: Any
 ) -> Iterator[tuple[DicomWebClient, FaultyServer]]:
     with (
         faulty(*script) as server,
-        client(f"{server.url}/dicom-web", credentials=Bearer("t"), retry_policy=policy) as made,
+        client(f"{server.url}/dicom-web", credentials=Bearer("t"), retry_policy=policy, **options) as made,
     ):
         yield made, server
 
