@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from airflow_dicomweb.dicomweb.exchanges import Exchanges
-from airflow_dicomweb.dicomweb.folders import Incoming, Place
+from airflow_dicomweb.dicomweb.folders import Incoming, Place, arriving
 from airflow_dicomweb.dicomweb.multipart import Event, PartData, PartEnd, PartStart
 from airflow_dicomweb.dicomweb.part10 import UnusableFile, read_header
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath
@@ -214,16 +214,12 @@ class _Download:
                 held.incoming.discard()
 
     def _receive(self, events: Iterator[Event]) -> _Arrival:
-        incoming = self._place.begin()
-        try:
+        with arriving(self._place) as incoming:
             write_part(incoming, events)
-            return _Arrival(incoming, read_header(incoming.rewound()).path)
-        except UnusableFile as reason:
-            incoming.discard()
-            raise ProtocolError(f"a part of the answer is not an instance: {reason}") from None
-        except BaseException:
-            incoming.discard()
-            raise
+            try:
+                return _Arrival(incoming, read_header(incoming.rewound()).path)
+            except UnusableFile as reason:
+                raise ProtocolError(f"a part of the answer is not an instance: {reason}") from None
 
 
 def write_part(incoming: Incoming, events: Iterator[Event]) -> None:

@@ -254,6 +254,17 @@ class Folder:
 
 
 @contextmanager
+def arriving(place: Place) -> Iterator[Incoming]:
+    """Begin a file of which nothing is left if something fails before it is kept."""
+    incoming = place.begin()
+    try:
+        yield incoming
+    except BaseException:
+        incoming.discard()
+        raise
+
+
+@contextmanager
 def writing() -> Iterator[None]:
     """Say why files cannot be written, without their names.
 

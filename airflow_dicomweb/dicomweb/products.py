@@ -6,11 +6,10 @@ Source: DICOM PS3.18 sections 10.4.1.1.2 (metadata), 10.4.1.1.3 (frames) and 10.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from airflow_dicomweb.dicomweb.downloading import in_parallel, name_of, while_more_comes
 from airflow_dicomweb.dicomweb.exchanges import Exchanges
-from airflow_dicomweb.dicomweb.folders import Place
+from airflow_dicomweb.dicomweb.folders import Place, arriving
 from airflow_dicomweb.dicomweb.frames import EXTENSIONS, OTHER_EXTENSION, Frame, accepted, read_frames
 from airflow_dicomweb.dicomweb.media_types import DICOM_JSON
 from airflow_dicomweb.dicomweb.metadata import data_sets
@@ -43,15 +42,13 @@ def download_pictures(
     names = {key: _name(*piece, _EXTENSIONS[media_type]) for key, piece in keys.items()}
 
     def fetch(key: str) -> None:
-        with exchanges.stream(_rendered(*keys[key]), media_type, query) as answer:
-            incoming = place.begin()
+        with exchanges.stream(_rendered(*keys[key]), media_type, query) as answer, arriving(place) as incoming:
             for event in parts(answer.blocks(), answer.headers.get("Content-Type"), media_type):
                 if isinstance(event, PartData):
                     incoming.write(event.data)
                 elif isinstance(event, PartEnd):
                     break  # of several frames the first one
             if not incoming.size:
-                incoming.discard()
                 raise ProtocolError(f"the picture of {keys[key][0]} is empty")
             place.keep(incoming, key, names[key])
 
@@ -75,16 +72,14 @@ def download_frames(
     keys = {number: f"{instance}/frames/{number}" for number in numbers}
 
     def keep(frame: Frame) -> None:
-        incoming = place.begin()
-        incoming.write(frame.data)
-        incoming.rewound()
-        place.keep(incoming, keys[frame.number], _name(instance, frame.number, frame.extension))
+        with arriving(place) as incoming:
+            incoming.write(frame.data)
+            place.keep(incoming, keys[frame.number], _name(instance, frame.number, frame.extension))
 
     def attempt() -> None:
         missing = [number for number in numbers if keys[number] not in place.keys]
         if missing:
-            ask = partial(exchanges.stream)
-            for frame in read_frames(ask, exchanges.retry_policy, instance, missing, accepted("*")):
+            for frame in read_frames(exchanges.stream, exchanges.retry_policy, instance, missing, accepted("*")):
                 keep(frame)
         place.settle()
 
@@ -105,16 +100,15 @@ def download_metadata(exchanges: Exchanges, wanted: ResourcePath, place: Place, 
     def attempt() -> None:
         if key in place.keys:
             return place.settle()
-        with exchanges.stream(key, DICOM_JSON) as answer:
-            incoming = place.begin()
-            for block in answer.blocks():
-                incoming.write(block)
-        file = incoming.rewound()
-        # Read once more, data set by data set: what is kept is whole, and an array.
-        if not sum(1 for _ in data_sets(iter(lambda: file.read(2**18), b""))):
-            incoming.discard()
-            raise ProtocolError(f"the metadata of {wanted} is empty")
-        place.keep(incoming, key, name)
+        with arriving(place) as incoming:
+            with exchanges.stream(key, DICOM_JSON) as answer:
+                for block in answer.blocks():
+                    incoming.write(block)
+            file = incoming.rewound()
+            # Read once more, data set by data set: what is kept is whole, and an array.
+            if not sum(1 for _ in data_sets(iter(lambda: file.read(2**18), b""))):
+                raise ProtocolError(f"the metadata of {wanted} is empty")
+            place.keep(incoming, key, name)
         return place.settle()
 
     with place:

@@ -1,0 +1,134 @@
+"""Files get their names together, or stay hidden and private until they do."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from airflow_dicomweb.dicomweb.folders import Folder
+from airflow_dicomweb.dicomweb.marks import Marks
+from airflow_dicomweb.errors import ConfigurationError
+
+
+def keep(folder: Folder, name: str, content: bytes) -> None:
+    incoming = folder.begin()
+    incoming.write(content)
+    folder.keep(incoming, f"key of {name}", name)
+
+
+def files(path: Path) -> list[str]:
+    return sorted(str(each.relative_to(path)) for each in path.rglob("*") if each.is_file())
+
+
+@pytest.fixture(params=[True, False], ids=["attributes", "a hidden file"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    """A folder, with both ways to mark files."""
+    return Folder(tmp_path, "1.2", Marks(tmp_path, attributes=request.param))
+
+
+def test_files_get_their_names_together_and_replace_older_ones(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "b").write_bytes(b"old")
+    with Folder(tmp_path, "1.2") as folder:
+        keep(folder, "x/a", b"one")
+        keep(folder, "x/b", b"two")
+        assert (tmp_path / "x" / "b").read_bytes() == b"old"
+        assert not (tmp_path / "x" / "a").exists()
+        kept = folder.finish()
+    assert files(tmp_path) == ["x/a", "x/b"]
+    assert (tmp_path / "x" / "b").read_bytes() == b"two"
+    assert kept["key of x/a"].location == str(tmp_path / "x" / "a")
+    assert kept["key of x/a"].size == 3
+
+
+def test_files_are_for_their_owner_alone_from_the_beginning(tmp_path: Path) -> None:
+    with Folder(tmp_path, "1.2") as folder:
+        incoming = folder.begin()
+        incoming.write(b"x")
+        assert incoming.path is not None
+        modes = [stat.S_IMODE(each.stat().st_mode) for each in (incoming.path.parent, incoming.path)]
+        folder.keep(incoming, "key", "a")
+        modes += [stat.S_IMODE(each.stat().st_mode) for each in (tmp_path / ".1.2.part").iterdir()]
+        folder.finish()
+    assert [*modes, stat.S_IMODE((tmp_path / "a").stat().st_mode)] == [0o700, 0o600, 0o600, 0o600]
+
+
+def test_what_was_whole_is_found_by_the_next_one_and_what_was_not_is_gone(folder: Folder, tmp_path: Path) -> None:
+    with folder:
+        keep(folder, "a", b"one")
+        half = folder.begin()
+        half.write(b"half")
+        half.file.close()
+    with Folder(tmp_path, "1.2") as again:
+        again.look([("key of a", "a"), ("key of b", "b")])
+        assert again.keys == {"key of a"}
+        again.finish()
+    assert (tmp_path / "a").read_bytes() == b"one"
+    assert [name for name in files(tmp_path) if not name.startswith(".airflow")] == ["a"]
+
+
+def test_what_has_its_name_already_is_found_and_stays(folder: Folder, tmp_path: Path) -> None:
+    with folder:
+        keep(folder, "a", b"one")
+        folder.finish()
+    before = (tmp_path / "a").stat()
+    with Folder(tmp_path, "1.2") as again:
+        again.look([("key of a", "a")])
+        assert again.keys == {"key of a"}
+        again.drop(["key of a", "another"])
+        assert again.keys == frozenset()
+    assert (tmp_path / "a").stat() == before
+
+
+def test_what_is_dropped_is_gone(tmp_path: Path) -> None:
+    with Folder(tmp_path, "1.2") as folder:
+        keep(folder, "a", b"one")
+        keep(folder, "b", b"two")
+        folder.drop(["key of a"])
+        folder.finish()
+    assert files(tmp_path) == ["b"]
+
+
+def test_a_name_that_is_taken_by_a_folder_stops_all_and_loses_nothing(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    with Folder(tmp_path, "1.2") as folder:
+        keep(folder, "a", b"one")
+        keep(folder, "b", b"two")
+        with pytest.raises(ConfigurationError, match="Is a directory"):
+            folder.finish()
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "b").rmdir()
+    with Folder(tmp_path, "1.2") as again:
+        again.look([("key of a", "a"), ("key of b", "b")])
+        again.finish()
+    assert files(tmp_path) == ["a", "b"]
+
+
+def test_two_retrievals_into_one_folder_do_not_touch_each_other(tmp_path: Path) -> None:
+    with Folder(tmp_path, "1.2") as one, Folder(tmp_path, "1.3") as other:
+        keep(one, "a", b"one")
+        keep(other, "b", b"two")
+        one.finish()
+        assert other.keys == {"key of b"}
+        other.finish()
+    assert files(tmp_path) == ["a", "b"]
+
+
+def test_what_killed_processes_left_is_removed_with_the_end_of_a_retrieval(tmp_path: Path) -> None:
+    (tmp_path / ".1.2.part").mkdir()
+    (tmp_path / ".1.2.part" / "left.tmp").write_bytes(b"half")
+    (tmp_path / ".1.2.part" / "0123").write_bytes(b"something")
+    with Folder(tmp_path, "1.2") as folder:
+        keep(folder, "a", b"one")
+        folder.finish()
+    assert files(tmp_path) == ["a"]
+
+
+def test_a_destination_that_is_a_file_is_refused_without_its_name(tmp_path: Path) -> None:
+    (tmp_path / "Doe").write_text("")
+    with pytest.raises(ConfigurationError, match="destination") as refusal:
+        Folder(tmp_path / "Doe", "1.2").check(["x/a"])
+    assert "Doe" not in str(refusal.value)
+    assert files(tmp_path) == ["Doe"]
