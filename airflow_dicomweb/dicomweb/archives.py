@@ -12,6 +12,7 @@ Source: ZIP file format specification (APPNOTE 6.3.10) sections 4.3 and 4.4.
 
 from __future__ import annotations
 
+import errno
 import heapq
 import io
 import re
@@ -28,6 +29,7 @@ from airflow_dicomweb.dicomweb.inflating import Inflated, Readable
 from airflow_dicomweb.errors import DicomWebError
 
 _LOCAL_HEADER = 30
+_LARGEST_FILE = 2**63  # of any operating system: a 64-bit offset of a damaged archive may be larger
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _STORED, _DEFLATED = 0, 8
 _BLOCK = 1 << 16
@@ -89,9 +91,12 @@ def _central_directory(stream: BinaryIO) -> list[_Member]:
                 # Some writers close the name of a folder with a backslash.
                 if not i.is_dir() and not (i.filename.endswith("\\") and not i.file_size)
             ]
-    except (OSError, DicomWebError):
+    except DicomWebError:
         raise
-    except Exception:  # noqa: BLE001 - bytes from anywhere: zipfile raises whatever they lead it to
+    except Exception as error:  # bytes from anywhere: zipfile raises whatever they lead it to
+        # A place before the beginning is nothing that the disk could not read.
+        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
+            raise
         raise UnreadableSourceError("a ZIP file that is damaged or not whole") from None
     return sorted(found, key=lambda member: (member.name, member.offset))
 
@@ -142,6 +147,8 @@ def _open(archive: Entry, member: _Member) -> BinaryIO:
 
 
 def _go_to(stream: BinaryIO, member: _Member) -> None:
+    if not 0 <= member.offset < _LARGEST_FILE:
+        raise UnreadableSourceError(_CHANGED)
     stream.seek(member.offset)
     header = stream.read(_LOCAL_HEADER)
     if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
