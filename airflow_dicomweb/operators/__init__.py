@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_dicomweb.operators.create import DicomWebCreateInstanceOperator
 from airflow_dicomweb.operators.delete import (
     DicomWebDeleteInstanceOperator,
     DicomWebDeleteSeriesOperator,
@@ -13,6 +14,7 @@ from airflow_dicomweb.operators.search import DicomWebSearchOperator
 from airflow_dicomweb.operators.store import DicomWebStoreInstancesOperator
 
 __all__ = [
+    "DicomWebCreateInstanceOperator",
     "DicomWebDeleteInstanceOperator",
     "DicomWebDeleteSeriesOperator",
     "DicomWebDeleteStudyOperator",
