@@ -20,7 +20,7 @@ COMPILE := pip compile --quiet --upgrade --universal --generate-hashes --no-anno
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test format lock clean
+.PHONY: help install demo test bench format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r target what; do \
@@ -37,6 +37,9 @@ test: $(STAMP) ## everything that CI runs; PYTEST_ARGS="-k words" chooses tests
 	@echo "== types" && $(BIN)/mypy
 	@echo "== layers" && $(BIN)/lint-imports --no-logo
 	@echo "== tests" && $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(STAMP) ## speed and memory beside curl and dicomweb-client; BENCH_ARGS="--case retrieve" chooses cases
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 format: $(STAMP) ## what ruff can correct by itself
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -1,0 +1,1 @@
+"""Speed and memory of this project's client beside curl and dicomweb-client: ``make bench``."""
