@@ -53,15 +53,17 @@ def index_entries(dicomdir: Entry, exists: Callable[[Parts], bool]) -> list[Entr
     :param dicomdir: An entry whose name is that of a DICOMDIR; what it is else is judged when it is sent.
     :param exists: Tells whether there is a file of this name below its folder.
     """
-    missing: set[Parts] = set()
+    missing: dict[Parts, Parts] = {}
     try:
         with dicomdir.open() as stream:
-            missing.update(parts for parts in _named(stream) if parts not in missing and not exists(parts))
+            for parts in _named(stream):
+                if not exists(parts):
+                    missing.setdefault(tuple(map(fold, parts)), parts)
     except (OSError, DicomWebError) as error:
         reason = f"a DICOMDIR that cannot be read to its end ({reason_of(error)}), so that files may be missing unseen"
         dicomdir = Entry.unreadable(dicomdir.name, dicomdir.relative, reason)
     above, relative = _folder_of(dicomdir.name), _folder_of(dicomdir.relative)
-    labels = sorted("/".join(parts) for parts in missing)
+    labels = sorted("/".join(parts) for parts in missing.values())
     return [dicomdir, *(Entry.unreadable(f"{above}{label}", f"{relative}{label}", MISSING) for label in labels)]
 
 
