@@ -1,8 +1,8 @@
 """What the tries of one store task know of each other: a retry sends only what is not stored yet.
 
 Airflow's task state store holds one small record: the run's name, and a salted fingerprint of the arguments. With a
-``report_uri`` the report itself says what is stored, however much that is. Without one, the record holds the UIDs of up
-to 1,000 instances, compressed, and digests instead of names; what goes beyond is sent again, and found identical.
+``report_uri`` the report itself says what is stored, however much that is. Without one, the record holds the UIDs of some
+hundred instances, compressed, and digests instead of names; what goes beyond is sent again, and found identical.
 
 A record is for tries with the same arguments, until one succeeds. So a retry goes on, and a Clear of a finished task
 starts anew. Only what was stored counts: what failed is tried again.
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 KEY = "dicomweb_store"
 
 # Airflow warns of values of more than 65,535 bytes.
-_MOST_CHARACTERS = 48_000
+_MOST_CHARACTERS = 60_000
 _SECONDS_BETWEEN_WRITES = 5.0
 
 

@@ -54,7 +54,7 @@ class DicomWebStoreInstancesOperator(DicomWebOperator):
     :param report_uri: Private file, or ``gs://`` object, with one line of JSON for each file, written as it goes;
         ``ordinal`` is the number by which log lines and errors name it. The URI itself is in XCom. Until the try has ended
         the lines are in ``.part`` files or objects beside it; they tell a retry what is stored, however much that is.
-        Without a report a retry knows of some 1,000 instances.
+        Without a report a retry knows of some hundred instances.
     """
 
     template_fields: Sequence[str] = (
