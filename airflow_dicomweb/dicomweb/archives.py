@@ -88,8 +88,8 @@ def _central_directory(stream: BinaryIO) -> list[_Member]:
             found = [
                 _Member(i.filename, i.header_offset, i.compress_size, i.file_size, i.CRC, i.compress_type, i.flag_bits)
                 for i in archive.infolist()
-                # Some writers close the name of a folder with a backslash.
-                if not i.is_dir() and not (i.filename.endswith("\\") and not i.file_size)
+                # Folders; some writers close their names with a backslash. What has bytes is a file, whatever its name.
+                if i.file_size or not i.filename.endswith(("/", "\\"))
             ]
     except DicomWebError:
         raise

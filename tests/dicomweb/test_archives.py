@@ -119,6 +119,10 @@ def test_folders_in_an_archive_are_no_members() -> None:
     assert [each.relative for each in entries(zipped({"a/": b"", "b\\": b"", "a/1": b"1"}))] == ["x.zip/a/1"]
 
 
+def test_what_has_bytes_is_a_file_whatever_its_name() -> None:
+    assert [read(each) for each in entries(zipped({"a/": b"1", "b\\": b"2"}))] == [b"1", b"2"]
+
+
 def test_an_archive_behind_other_bytes_is_read() -> None:
     assert sorted(map(read, entries(b"#!/bin/sh\n" * 20 + zipped(CONTENT)))) == sorted(CONTENT.values())
 
