@@ -2,10 +2,10 @@
 
 Settled here: the time-out while a body is sent (urllib3 uses the connect time-out for that, so that a large body on a
 slow line fails after ten seconds); no credentials out of ``.netrc``; no content encoding (a server that compresses
-DICOM answers ten times slower); an answer that comes before the request is wholly sent is read; interim answers are
-passed over; no proxy for loopback.
+DICOM answers ten times slower); an answer that comes before the request is wholly sent is read; an answer that is
+cut in its head is none (``answer_heads.py``); no proxy for loopback.
 
-Source: RFC 9110 sections 7.8, 12.5.3 and 15.2, RFC 9112 section 9.3 (persistence) and 9.6 (early close).
+Source: RFC 9110 sections 7.8 and 12.5.3, RFC 9112 section 9.3 (persistence) and 9.6 (early close).
 """
 
 from __future__ import annotations
@@ -30,14 +30,12 @@ from urllib3.util import wait_for_read
 
 from airflow_dicomweb import __version__
 from airflow_dicomweb.dicomweb.addresses import is_loopback
+from airflow_dicomweb.dicomweb.answer_heads import WholeHead
 from airflow_dicomweb.dicomweb.log_privacy import keep_queries_out_of_logs
 from airflow_dicomweb.dicomweb.multipart import BLOCK_SIZE
 from airflow_dicomweb.dicomweb.sending import SendableBody, Sending
 
 T = TypeVar("T")
-
-_SWITCHING_PROTOCOLS = 101
-_MOST_INTERIM = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,20 +207,9 @@ class _Adapter(requests.adapters.HTTPAdapter):
         super().close()
 
 
-class _FinalAnswer(http.client.HTTPResponse):
-    def _read_status(self) -> tuple[str, int, str]:
-        """Pass over interim answers: of these http.client knows 100 alone and takes another for the answer."""
-        for _ in range(_MOST_INTERIM):
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-            if not _SWITCHING_PROTOCOLS < status < 200:
-                return version, status, reason
-            http.client.parse_headers(self.fp)
-        raise http.client.HTTPException("interim answers and no other")
-
-
 class _Sender(urllib3.connection.HTTPConnection):
     send_timeout: float
-    response_class = _FinalAnswer
+    response_class = WholeHead
 
     def connect(self) -> None:
         """Tell failures to connect, a TLS handshake included, from those of a request that was sent."""
