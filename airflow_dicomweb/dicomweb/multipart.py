@@ -12,6 +12,7 @@ Source: RFC 2046 section 5.1, RFC 2387; DICOM PS3.18 section 8.7.1.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ BLOCK_SIZE = 256 * 1024
 """Bytes read at a time; measured: larger gains little, smaller costs much."""
 
 MAX_HEADER_BYTES = 64 * 1024
+
+# Most bytes of blanks and line end behind a boundary.
+_MAX_PADDING = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,10 @@ class Parser:
         if not 0 < len(boundary) <= 70 or not boundary.isascii():
             raise ProtocolError("the answer's multipart boundary is missing, longer than 70 characters or not ASCII")
         self._delimiter = b"\r\n--" + boundary.encode("ascii")
-        self._max_padding = 1024
+        # Expressions, because content may be full of what almost is a delimiter: a loop takes seconds for each MiB.
+        start, blanks = re.escape(self._delimiter), b"[ \\t]{0,%d}" % (_MAX_PADDING - 2)
+        self._whole = re.compile(start + b"(?:--|" + blanks + b"\r\n)")
+        self._begun = re.compile(start + b"(?:-|" + blanks + b"\r?)\\Z")
         self._max_header_bytes, self._max_parts, self._max_bytes = max_header_bytes, max_parts, max_bytes
         # A body may open with its first boundary, so the line end that belongs to every delimiter is supplied.
         self._buffer = bytearray(b"\r\n")
@@ -202,23 +209,19 @@ class Parser:
 
         A boundary that goes on with other characters is content: another body's boundary may begin like this one's.
         """
-        at = self._buffer.find(self._delimiter)
-        while at >= 0:
-            after = at + len(self._delimiter)
-            tail = bytes(self._buffer[after : after + self._max_padding]).lstrip(b" \t")
-            if self._buffer[after : after + 2] == b"--":
-                return at, b"--"
-            if tail[:2] == b"\r\n":
-                return at, b"\r\n"
-            if tail in {b"", b"\r", b"-"} and len(self._buffer) - after < self._max_padding:
-                return at, None
-            at = self._buffer.find(self._delimiter, at + 1)
-        # What could be the start of a delimiter is held back.
-        return max(len(self._buffer) - len(self._delimiter) + 1, 0), None
+        length, at = len(self._buffer), self._buffer.find(self._delimiter)
+        if at >= 0:
+            if match := self._whole.search(self._buffer, at):
+                return match.start(), b"--" if match[0].endswith(b"--") else b"\r\n"
+            # What could be the start of a delimiter is held back.
+            if match := self._begun.search(self._buffer, max(length - len(self._delimiter) - _MAX_PADDING, at)):
+                return match.start(), None
+        return max(length - len(self._delimiter) + 1, 0), None
 
     def _pass_delimiter(self, ending: bytes) -> None:
         """Drop the delimiter at the start of the buffer and enter what follows it."""
         if ending == b"--":
+            self._drop(len(self._delimiter) + 2)
             self._state = self._epilogue
             return
         # The line end stays: a part without headers begins with the empty line that follows it.
@@ -253,7 +256,11 @@ class Parser:
         return (*events, PartEnd())
 
     def _epilogue(self) -> Sequence[Event] | None:
-        self._buffer.clear()
+        """Drop what follows. A further delimiter there says that the closing one was in a part's content."""
+        at, ending = self._find_delimiter()
+        if ending is not None:
+            raise ProtocolError("the multipart answer goes on behind its closing delimiter")
+        self._drop(at)
         return None
 
     def _give(self, count: int) -> Sequence[Event]:
