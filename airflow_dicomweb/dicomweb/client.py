@@ -113,32 +113,16 @@ class DicomWebClient(Searches, Creations, Retrievals, Deletions):
         """Store instances, byte for byte as they are, and say what became of each.
 
         :param source: File, directory (everything below it), glob, ``gs://bucket/pattern``, or several of these.
-        :param study: Store into this study: instances of another one fail.
-        :param workers: Requests at the same time, 1 or more.
-        :param batch_bytes: Most bytes in one request; a larger instance goes alone.
-        :param batch_count: Most instances in one request.
-        :param storage_class: Of a DICOM store of the Cloud Healthcare API; None for its default.
-        :param on_conflict: What becomes of an instance under whose identity the server has other bytes. ``fail`` and
-            ``keep`` leave the server's, and differ in ``StoreResult.raise_for_failures``. ``replace`` stores it in their
-            place: by ``PUT`` where the server has that, else by a deletion, and only with a ``backup_uri``.
-        :param verify: How far to look: ``response`` believes the answers, ``exists`` searches afterwards for everything
-            that was accepted, ``bytes`` fetches it again and compares.
-        :param check: How closely to look before sending: ``header`` reads the identity, ``structure`` also sees whether
-            the file is whole, and fails one that is cut short.
         :param shard: ``(i, n)``: only the i-th of n parts of the listing, not of the identities: where conflicts are not
             reported, two that send different files under one identity may both say ``created``; ``verify="bytes"`` tells.
         :param backup_uri: Folder or ``gs://bucket/prefix`` where bytes go, whole and compared, before they are replaced.
-        :param checksums: Whether each outcome has the SHA-256 of the bytes that were sent.
-        :param keep_outcomes: False for very many sources: the result then counts, and keeps no outcome but the first
-            1,000 that were not stored.
         :param on_outcome: Called in this thread with each outcome as soon as it is final.
-        :param earlier: Gives the outcome that a source had in an earlier call, if its bytes are the same and were stored:
-            it is not sent again as long as the server's search names it.
+        :param earlier: Gives the outcome of a source that an earlier call stored; it is sent only if it is not there now.
+        :param study: This and all others: see :class:`airflow_dicomweb.dicomweb.stow.StoreOptions`.
         :return: One outcome for each source, in the order of their names. Refused instances raise nothing.
-        :raises ConfigurationError: If an argument cannot be meant, a source does not exist or matches nothing, or
-            nothing can be replaced safely. Nothing was sent then.
-        :raises DicomWebError: If not a single instance could be asked about: the server cannot be reached, refuses the
-            sender, or gives unreadable answers.
+        :raises ConfigurationError: If something cannot be meant, matches nothing, or cannot be done safely. Nothing was
+            sent then.
+        :raises DicomWebError: If not a single instance could be asked about.
         """
         options = StoreOptions(
             study=study,
@@ -152,17 +136,20 @@ class DicomWebClient(Searches, Creations, Retrievals, Deletions):
             checksums=checksums,
             keep_outcomes=keep_outcomes,
         )
-        if verify == "bytes" and not self.habits.keeps_bytes:
-            raise ConfigurationError(
-                f"verify='bytes' is not possible here: {self.habits.title} does not keep files as they come; "
-                "verify='exists' is"
-            )
-        if storage_class is not None and not self.habits.storage_classes:
-            raise ConfigurationError("storage_class is for DICOM stores of the Cloud Healthcare API only")
-        if storage_class is not None:
-            check_choice(storage_class, "storage_class", self.habits.storage_classes)
+        self._check_possible(options)
         backup = open_backup(backup_uri, self._buckets) if backup_uri is not None else None
         replacing = Replacing(self._exchanges, backup) if on_conflict == "replace" else None
         sources = list_sources(source, shard=shard, buckets=self._buckets)
         hooks = StoreHooks(on_outcome=on_outcome, earlier=earlier)
         return store_all(self._exchanges, sources, options, hooks, replacing)
+
+    def _check_possible(self, options: StoreOptions) -> None:
+        if options.verify == "bytes" and not self.habits.keeps_bytes:
+            raise ConfigurationError(
+                f"verify='bytes' is not possible here: {self.habits.title} does not keep files as they come; "
+                "verify='exists' is"
+            )
+        if options.storage_class is not None and not self.habits.storage_classes:
+            raise ConfigurationError("storage_class is for DICOM stores of the Cloud Healthcare API only")
+        if options.storage_class is not None:
+            check_choice(options.storage_class, "storage_class", self.habits.storage_classes)

@@ -26,8 +26,23 @@ _DISTINCT_REASONS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreOptions:
-    """How to store; see ``DicomWebClient.store``.
+    """How to store.
 
+    :param study: Store into this study: instances of another one fail.
+    :param workers: Requests at the same time, 1 or more.
+    :param batch_bytes: Most bytes in one request; a larger instance goes alone.
+    :param batch_count: Most instances in one request.
+    :param storage_class: Of a DICOM store of the Cloud Healthcare API; None for its default.
+    :param on_conflict: What becomes of an instance under whose identity the server has other bytes. ``fail`` and
+        ``keep`` leave the server's, and differ in ``StoreResult.raise_for_failures``. ``replace`` stores it in their
+        place: by ``PUT`` where the server has that, else by a deletion, and only with a backup.
+    :param verify: How far to look: ``response`` believes the answers, ``exists`` searches afterwards for everything
+        that was accepted, ``bytes`` fetches it again and compares.
+    :param check: How closely to look before sending: ``header`` reads the identity, ``structure`` also sees whether the
+        file is whole, and fails one that is cut short.
+    :param checksums: Whether each outcome has the SHA-256 of the bytes that were sent.
+    :param keep_outcomes: False for very many sources: the result then counts, and keeps no outcome but the first 1,000
+        that were not stored.
     :raises ConfigurationError: If a value is out of its range.
     """
 
