@@ -136,11 +136,25 @@ class DicomWebClient(Searches, Creations, Retrievals, Deletions):
             checksums=checksums,
             keep_outcomes=keep_outcomes,
         )
-        self._check_possible(options)
-        backup = open_backup(backup_uri, self._buckets) if backup_uri is not None else None
-        replacing = Replacing(self._exchanges, backup) if on_conflict == "replace" else None
-        sources = list_sources(source, shard=shard, buckets=self._buckets)
         hooks = StoreHooks(on_outcome=on_outcome, earlier=earlier)
+        return self._store(source, shard, backup_uri, options, hooks)
+
+    def _store(
+        self,
+        source: SourceArgument,
+        shard: Shard | None,
+        backup_uri: str | os.PathLike[str] | None,
+        options: StoreOptions,
+        hooks: StoreHooks,
+    ) -> StoreResult:
+        self._check_possible(options)
+        replacing = None
+        if options.on_conflict == "replace":
+            backup = open_backup(backup_uri, self._buckets) if backup_uri is not None else None
+            replacing = Replacing(self._exchanges, backup)
+        elif backup_uri is not None:
+            raise ConfigurationError("backup_uri is for on_conflict='replace'")
+        sources = list_sources(source, shard=shard, buckets=self._buckets)
         return store_all(self._exchanges, sources, options, hooks, replacing)
 
     def _check_possible(self, options: StoreOptions) -> None:
