@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn, TypeVar
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,8 +24,11 @@ from airflow_dicomweb.emulator.routes import find_route
 from airflow_dicomweb.emulator.service import Call, Service
 from airflow_dicomweb.emulator.stow import Upload
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
 
+_THREADS = ThreadPoolExecutor(40, "request")
 _LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 _UPLOAD_BLOCK_SIZE = 1024 * 1024
 # What Google's front end takes from any query; none of it is a DICOM attribute.
@@ -216,10 +219,14 @@ async def _body(request: Request) -> bytes:
     return bytes(read)
 
 
+async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, work, *arguments)
+
+
 async def _guarded(handler: Any, *arguments: Any) -> Response:
     """Run a handler in a thread; whatever it raises becomes an error envelope."""
     try:
-        answer: Response = await run_in_threadpool(handler, *arguments)
+        answer: Response = await _in_thread(handler, *arguments)
     except ApiError as error:
         return error_answer(error.code, error.message, error.status)
     except Exception:  # noqa: BLE001 - a caller gets an envelope, whatever happened
@@ -229,31 +236,65 @@ async def _guarded(handler: Any, *arguments: Any) -> Response:
 
 
 async def _guarded_upload(call: Call, request: Request) -> Response:
-    upload: Upload | None = None
+    upload = _Upload(call)
     try:
-        upload = await run_in_threadpool(Upload, call)
-        async for block in _blocks(request):
-            await run_in_threadpool(upload.feed, block)
-        return await run_in_threadpool(upload.finish)
-    except ApiError as error:
-        return error_answer(error.code, error.message, error.status)
-    except ClientDisconnect:
-        raise
-    except Exception:  # noqa: BLE001 - as above
-        _log.exception("A store transaction broke: a defect of the emulator")
-        return error_answer(500, "internal error")
+        async for blocks, is_last in _blocks(request):
+            answer = await _in_thread(upload.take, blocks, is_last)
+            if answer is not None:
+                return answer
+        raise ClientDisconnect
     finally:
+        if upload.is_open:
+            await _in_thread(upload.close)
+
+
+class _Upload:
+    """A store transaction as threads work on it: each change of threads costs as much as storing a small file."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._upload: Upload | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is left to be removed."""
+        return self._upload is not None
+
+    def take(self, blocks: list[bytes], is_last: bool) -> Response | None:  # noqa: FBT001
+        """Take blocks of the body; give the answer as soon as there is one."""
+        answer: Response | None = None
+        try:
+            self._upload = self._upload or Upload(self._call)
+            for block in blocks:
+                self._upload.feed(block)
+            answer = self._upload.finish() if is_last else None
+        except ApiError as error:
+            answer = error_answer(error.code, error.message, error.status)
+        except Exception:  # noqa: BLE001 - a caller gets an envelope, whatever happened
+            _log.exception("A store transaction broke: a defect of the emulator")
+            answer = error_answer(500, "internal error")
+        if answer is not None:
+            self.close()
+        return answer
+
+    def close(self) -> None:
+        """Remove what was received and not stored."""
+        upload, self._upload = self._upload, None
         if upload is not None:
-            await run_in_threadpool(upload.close)
+            upload.close()
 
 
-async def _blocks(request: Request) -> AsyncIterator[bytes]:
-    """Give the body in large blocks: each costs a change of threads."""
-    gathered = bytearray()
-    async for block in request.stream():
-        gathered += block
-        if len(gathered) >= _UPLOAD_BLOCK_SIZE:
-            yield bytes(gathered)
-            gathered.clear()
-    if gathered:
-        yield bytes(gathered)
+async def _blocks(request: Request) -> AsyncIterator[tuple[list[bytes], bool]]:
+    """Give the body in lists of blocks, and whether that was all."""
+    blocks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        more = message.get("more_body", False)
+        blocks.append(message.get("body", b""))
+        size += len(blocks[-1])
+        if size >= _UPLOAD_BLOCK_SIZE or not more:
+            yield blocks, not more
+            blocks, size = [], 0

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,9 +25,9 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from airflow_dicomweb.dicomweb.dicom_json import keyword_of
 from airflow_dicomweb.dicomweb.media_types import OCTET_STREAM, MediaType
-from airflow_dicomweb.emulator.instances import Incoming
 from airflow_dicomweb.emulator.media import STORED
 from airflow_dicomweb.emulator.messages import ApiError
+from airflow_dicomweb.emulator.receiving import Incoming
 
 _TRANSFER_SYNTAX, _CHARACTER_SET, _PIXEL_DATA, _FRAMES = "00020010", "00080005", "7FE00010", "00280008"
 _REQUIRED = (_CHARACTER_SET, _TRANSFER_SYNTAX, "00080016", "00080018", "0020000D", "0020000E")
@@ -166,18 +165,17 @@ def _check_part(media_type: MediaType, path: str, data_set: Mapping[str, Any]) -
 
 def _file(described: Mapping[str, Any], parts: Mapping[str, BulkPart], receive: Callable[[], Incoming]) -> Incoming:
     incoming = receive()
-    # Named as incoming files are: what a kill leaves is swept away at the next start.
-    draft = incoming.path.with_name(secrets.token_hex(16))
+    draft = receive()
     try:
-        _write(described, parts, draft)
-        with draft.open("rb") as file:
+        _write(described, parts, draft.path)
+        with draft.path.open("rb") as file:
             while block := file.read(_BLOCK_SIZE):
                 incoming.write(block)
     except ApiError:
         incoming.discard()
         raise
     finally:
-        draft.unlink(missing_ok=True)
+        draft.discard()
     incoming.close()
     return incoming
 
@@ -203,7 +201,7 @@ def _write(described: Mapping[str, Any], parts: Mapping[str, BulkPart], target: 
             if "PixelData" in data_set and transfer_syntax not in _NATIVE:
                 data_set["PixelData"].is_undefined_length = True
             implicit = transfer_syntax == ImplicitVRLittleEndian
-            with target.open("xb") as file:
+            with target.open("wb") as file:
                 dcmwrite(file, data_set, implicit_vr=implicit, little_endian=True, enforce_file_format=True)
         except Exception as error:
             raise ApiError(400, "The metadata are no DICOM JSON of an instance that can be written.") from error

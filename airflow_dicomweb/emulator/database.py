@@ -10,11 +10,15 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from airflow_dicomweb.emulator.matching import fuzzy_match
+
+T = TypeVar("T")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS datasets (name TEXT PRIMARY KEY, body TEXT NOT NULL);
@@ -79,6 +83,25 @@ CREATE INDEX IF NOT EXISTS operation_errors_of ON operation_errors (operation);
 """
 
 
+class _Part(Generic[T]):
+    """What one thread writes in a transaction of several."""
+
+    def __init__(self, write: Callable[[sqlite3.Connection], T]) -> None:
+        self._write = write
+        self.result: T | None = None
+        self.error: BaseException | None = None
+        self.done = False
+
+    def write_apart(self, connection: sqlite3.Connection) -> None:
+        connection.execute("SAVEPOINT part")
+        try:
+            self.result = self._write(connection)
+        except Exception as error:  # noqa: BLE001 - it is the waiting thread's
+            self.error = error
+            connection.execute("ROLLBACK TO part")
+        connection.execute("RELEASE part")
+
+
 class Database:
     """Connections to the index, shared between threads.
 
@@ -89,6 +112,7 @@ class Database:
         self._path = path
         self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
         self._writer_lock = threading.Lock()
+        self._waiting: deque[_Part[Any]] = deque()
         self._writer = self._connect()
         self._writer.executescript(_SCHEMA)
 
@@ -127,6 +151,35 @@ class Database:
             except BaseException:
                 self._writer.rollback()
                 raise
+
+    def write_together(self, write: Callable[[sqlite3.Connection], T]) -> T:
+        """Write in one transaction with whatever other threads wait to write: they share one sync of the disk.
+
+        :param write: Writes, and gives what this gives once that is on the disk; an exception undoes this part alone.
+        """
+        part = _Part(write)
+        self._waiting.append(part)
+        with self._writer_lock:
+            if not part.done:
+                self._write_waiting()
+        if part.error is not None:
+            raise part.error
+        return part.result  # type: ignore[return-value]  # it is done, and did not fail
+
+    def _write_waiting(self) -> None:
+        parts = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            for part in parts:
+                part.write_apart(self._writer)
+            self._writer.execute("COMMIT")
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._writer.rollback()
+            for part in parts:
+                part.error = part.error or error
+        finally:
+            for part in parts:
+                part.done = True
 
     def close(self) -> None:
         """Close what no thread is using."""

@@ -19,9 +19,10 @@ from pydicom.uid import ImplicitVRLittleEndian
 from airflow_dicomweb.dicomweb.resources import InstancePath
 from airflow_dicomweb.dicomweb.uids import is_uid
 from airflow_dicomweb.emulator.attributes import KEPT
-from airflow_dicomweb.emulator.instances import Candidate, Incoming
+from airflow_dicomweb.emulator.instances import Candidate
 from airflow_dicomweb.emulator.matching import normal_date
 from airflow_dicomweb.emulator.metadata import UNREADABLE_MESSAGE, first_text, to_json
+from airflow_dicomweb.emulator.receiving import Incoming
 
 _KEPT = frozenset(BaseTag(int(tag, 16)) for tag in KEPT)
 _LAST_KEPT = int(max(_KEPT))

@@ -5,76 +5,31 @@
     DATA_DIR/
       lock                       held by the running emulator
       index.sqlite3              datasets, stores, instances, operations (see database.py)
-      incoming/3f2a...           files of requests under way; those are removed when the emulator starts
       instances/3f/3f2a....dcm   one file for each stored instance, byte for byte as it came
+      incoming/3f2a...           what is made of instances on the way to a client
 
-A file is written, synced and moved to its place before the row that names it is committed, and its row goes before it
-does. So a row never lacks its file; a file without a row, left by a kill, is removed at the next start.
+A file is written and synced before the row that names it is committed, and its row goes before it does. So a row never
+lacks its file; a file without a row, left by a request under way or a kill, is removed at the next start.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath
 from airflow_dicomweb.emulator.data_folder import INDEX, own_files, refuse_foreign, unusable
 from airflow_dicomweb.emulator.database import Database
+from airflow_dicomweb.emulator.receiving import Incoming, Places, sync_folder
 from airflow_dicomweb.errors import ConfigurationError
 
 Outcome = Literal["created", "replaced", "identical", "conflict", "deleting", "no store"]
-
-
-class Incoming:
-    """A file that is being received.
-
-    :param folder: Where it lies until it is stored.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.id = secrets.token_hex(16)
-        self.path = folder / self.id
-        self.size = 0
-        self._hash = hashlib.sha256()
-        # Instances are patients' data: nobody else may read them.
-        self.path.touch(mode=0o600, exist_ok=False)
-        self._file: IO[bytes] = self.path.open("wb", buffering=0)
-
-    def write(self, data: bytes) -> None:
-        """Take the next bytes."""
-        self._hash.update(data)
-        self.size += len(data)
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
-
-    @property
-    def sha256(self) -> str:
-        """Digest of what has come so far."""
-        return self._hash.hexdigest()
-
-    def close(self) -> None:
-        """Say that the file is complete."""
-        self._file.close()
-
-    def sync(self) -> None:
-        """Put the bytes on the disk."""
-        with self.path.open("rb") as file:
-            os.fsync(file.fileno())
-
-    def discard(self) -> None:
-        """Remove the file, unless it was stored."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +99,7 @@ class Instances:
         self.incoming_folder, self._files = folder / "incoming", folder / "instances"
         for each in (folder, self.incoming_folder, self._files):
             each.mkdir(parents=True, exist_ok=True)
+        self._places = Places(self._files)
         self._lock = (folder / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -175,7 +131,7 @@ class Instances:
 
     def receive(self) -> Incoming:
         """Begin to receive a file."""
-        return Incoming(self.incoming_folder)
+        return self._places.receive()
 
     def store(
         self, store: int, candidates: Sequence[Candidate], storage_class: str = "STANDARD", *, replace: bool = False
@@ -186,47 +142,31 @@ class Instances:
         :param replace: Whether other bytes take the place of those that are there.
         :return: One outcome for each candidate, in order.
         """
-        self._place(candidates)
-        stored: set[str] = set()
-        superseded: set[str] = set()
-        try:
-            with self.database.writing() as index:
-                outcomes = []
-                for candidate in candidates:
-                    outcome, old = self._insert(index, store, candidate, storage_class, replace=replace)
-                    outcomes.append(outcome)
-                    stored |= {candidate.incoming.id} if outcome in {"created", "replaced"} else set()
-                    superseded |= old
-        except BaseException:
-            self._remove(candidate.incoming.id for candidate in candidates)
-            raise
-        self._remove(({candidate.incoming.id for candidate in candidates} - stored) | superseded)
-        return outcomes
-
-    def _place(self, candidates: Sequence[Candidate]) -> None:
-        folders = set()
         for candidate in candidates:
-            place = self.file(candidate.incoming.id)
-            if not place.parent.exists():
-                place.parent.mkdir(exist_ok=True)
-                folders.add(self._files)
             candidate.incoming.sync()
-            candidate.incoming.path.rename(place)
-            folders.add(place.parent)
-        for folder in folders:
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        for folder in {candidate.incoming.path.parent for candidate in candidates}:
+            sync_folder(folder)
+        superseded: set[str] = set()
+
+        def insert(index: sqlite3.Connection) -> list[Outcome]:
+            outcomes = []
+            for candidate in candidates:
+                outcome, old = self._insert(index, store, candidate, storage_class, replace=replace)
+                outcomes.append(outcome)
+                superseded.update(old)
+            return outcomes
+
+        outcomes = self.database.write_together(insert)
+        for candidate, outcome in zip(candidates, outcomes, strict=True):
+            if outcome in {"created", "replaced"} and candidate.incoming.id not in superseded:
+                candidate.incoming.keep()
+        for name in superseded:
+            self.file(name).unlink(missing_ok=True)
+        return outcomes
 
     def file(self, name: str) -> Path:
         """Give the place of a stored file by its name in the index."""
-        return self._files / name[:2] / f"{name}.dcm"
-
-    def _remove(self, files: Iterable[str]) -> None:
-        for file in files:
-            self.file(file).unlink(missing_ok=True)
+        return self._places.path(name)
 
     def _insert(
         self, index: sqlite3.Connection, store: int, candidate: Candidate, storage_class: str, *, replace: bool

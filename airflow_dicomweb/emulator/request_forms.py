@@ -11,9 +11,9 @@ from collections.abc import Callable
 from airflow_dicomweb.dicomweb.media_types import DICOM, DICOM_JSON, MULTIPART, OCTET_STREAM, MediaType
 from airflow_dicomweb.dicomweb.multipart import Event, Parser, PartData, PartEnd, PartStart
 from airflow_dicomweb.emulator.composing import BulkPart, compose
-from airflow_dicomweb.emulator.instances import Incoming
 from airflow_dicomweb.emulator.media import STORED
 from airflow_dicomweb.emulator.messages import ApiError
+from airflow_dicomweb.emulator.receiving import Incoming
 from airflow_dicomweb.errors import ProtocolError
 
 _LARGEST_METADATA = 64 * 1024 * 1024

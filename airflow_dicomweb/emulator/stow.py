@@ -17,9 +17,10 @@ from airflow_dicomweb.dicomweb.dicom_json import element
 from airflow_dicomweb.dicomweb.media_types import DICOM_JSON, DICOM_XML, JSON, MediaType
 from airflow_dicomweb.dicomweb.resources import StudyPath
 from airflow_dicomweb.emulator.incoming import RefusedError, examine
-from airflow_dicomweb.emulator.instances import Candidate, Incoming, Outcome
+from airflow_dicomweb.emulator.instances import Candidate, Outcome
 from airflow_dicomweb.emulator.messages import ApiError, dicom_json_answer
 from airflow_dicomweb.emulator.native_xml import native_xml
+from airflow_dicomweb.emulator.receiving import Incoming
 from airflow_dicomweb.emulator.request_forms import form_of
 from airflow_dicomweb.emulator.service import Call
 from airflow_dicomweb.errors import ConfigurationError
