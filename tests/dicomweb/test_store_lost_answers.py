@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from airflow_dicomweb.dicomweb.client import DicomWebClient
-from airflow_dicomweb.errors import TransportError
+from airflow_dicomweb.errors import AuthorizationError, TransportError, UnavailableError
 from tests.dicomweb.instances import part10, series_of
 from tests.dicomweb.scripted import (
     NOTHING,
+    QUICK,
     STUDY,
     Reporting,
     answer,
@@ -42,6 +43,37 @@ def test_what_got_no_answer_is_looked_for_and_compared(
     assert "/dicom-web/studies" in result.outcomes[2].reason
     assert sorted(told) == [(0, "created"), (1, "conflict"), (2, "failed")]
     assert len(posts(server)) == 1
+
+
+@pytest.mark.parametrize("last", [[Fault(503), Fault(503)], [Fault(429), Fault(503)], [Fault(401)], [Fault(403)]])
+def test_what_an_earlier_attempt_may_have_stored_is_looked_for_whatever_the_last_one_was_answered(
+    tmp_path: Path, last: list[Fault]
+) -> None:
+    files = series_of(tmp_path, 2)
+    script = [NOTHING, Fault(504), *last, found(0), instance(files[0].read_bytes())]
+    with storing(*script, policy=QUICK) as (client, server):
+        result = client.store(tmp_path, workers=1)
+    assert kinds(result) == ["created", "failed"]
+    assert result.outcomes[1].reason.startswith("not stored, a search afterwards does not find it: POST http")
+    assert len(posts(server)) == 1 + len(last)
+
+
+def test_what_may_have_been_stored_before_the_credentials_were_gone_is_said_to_be_open(tmp_path: Path) -> None:
+    series_of(tmp_path, 2)
+    told: list[str] = []
+    with (
+        storing(NOTHING, Fault(504), Fault(401), Fault(401), policy=QUICK) as (client, _),
+        pytest.raises(AuthorizationError),
+    ):
+        client.store(tmp_path, workers=1, batch_count=1, on_outcome=lambda each: told.append(each.reason))
+    assert [reason.split(":")[0] for reason in told] == ["not sent", "it may be stored or not"]
+
+
+def test_what_was_refused_at_every_attempt_is_not_looked_for(tmp_path: Path) -> None:
+    series_of(tmp_path, 2)
+    with storing(NOTHING, *[Fault(503)] * 3, policy=QUICK) as (client, server), pytest.raises(UnavailableError):
+        client.store(tmp_path)
+    assert len(server.received) == 4
 
 
 @pytest.mark.parametrize("search", [Fault(400), Fault(503), LOST])
