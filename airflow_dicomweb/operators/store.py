@@ -17,10 +17,12 @@ from airflow_dicomweb.operators._reports import check_report_uri
 from airflow_dicomweb.operators._running_report import open_report
 from airflow_dicomweb.operators._store_progress import StoreProgress
 from airflow_dicomweb.operators._store_tries import StoreTries
+from airflow_dicomweb.operators.object_storage import openable
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, ObjectStoragePath
 
+    from airflow_dicomweb.dicomweb.sources import OneSource, SourceArgument
     from airflow_dicomweb.dicomweb.stow import StoreResult
     from airflow_dicomweb.settings import ClientSettings
 
@@ -33,8 +35,8 @@ class DicomWebStoreInstancesOperator(DicomWebOperator):
     The task fails if instances were not stored; what was stored is stored. A retry with the same arguments sends what is
     not stored yet: what an earlier try has stored is looked for by one search a study, and keeps its outcome.
 
-    :param source: File, directory, glob, ``gs://bucket/prefix/**``, or a list of these. Local paths are never shown by
-        Airflow.
+    :param source: File, ZIP file, directory, glob, ``gs://bucket/prefix/**``, what ObjectStoragePath opens
+        (``s3://conn_id@bucket/prefix/**``), or a list of these. Only ``gs://`` URIs are shown by Airflow.
     :param storage_class: Storage class of the Cloud Healthcare API; None for the store's default.
     :param workers: Requests at the same time.
     :param batch_bytes: Most bytes of one request; a larger instance goes alone.
@@ -66,7 +68,7 @@ class DicomWebStoreInstancesOperator(DicomWebOperator):
     def __init__(
         self,
         *,
-        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        source: SourceArgument | ObjectStoragePath | Sequence[OneSource | ObjectStoragePath],
         storage_class: str | None = None,
         workers: int = 4,
         batch_bytes: int = 64 * 2**20,
@@ -111,7 +113,7 @@ class DicomWebStoreInstancesOperator(DicomWebOperator):
         report = open_report(report_uri, tries.run, settings.buckets()) if report_uri is not None else None
         with StoreProgress(tries, report) as progress, settings.client() as client:
             result = client.store(
-                reveal(self.source),
+                openable(reveal(self.source)),
                 workers=self.workers,
                 batch_bytes=self.batch_bytes,
                 batch_count=self.batch_count,
