@@ -52,15 +52,19 @@ def tag_of(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def keyword_of(tag: str) -> str:
-    """Give the keyword of an 8-digit tag, or the tag itself when the dictionary has none (private elements)."""
-    from pydicom.datadict import keyword_for_tag
+    """Give the keyword of an 8-digit tag, or the tag itself if it has none of its own.
 
-    return keyword_for_tag(int(tag, 16)) or tag
+    Private elements have none, and those of repeating groups, such as overlays, share theirs.
+    """
+    from pydicom.datadict import dictionary_has_tag, keyword_for_tag
+
+    number = int(tag, 16) if _TAG.fullmatch(tag) else None
+    return keyword_for_tag(number) or tag if number is not None and dictionary_has_tag(number) else tag
 
 
 def values(data_set: DicomJson, name: str) -> list[Any]:
     """Give all values of an attribute; a missing or empty one gives an empty list."""
-    element = data_set.get(tag_of(name))
+    element = data_set.get(name if name in data_set else tag_of(name))
     if not isinstance(element, Mapping):
         return []
     found = element.get("Value")
@@ -88,19 +92,21 @@ def element(vr: str, *found: object) -> dict[str, Any]:
 def flat(data_set: DicomJson) -> dict[str, Any]:
     """Give a data set as a plain dictionary by keyword.
 
-    One value stands alone, several are a list, none is None; person names are their alphabetic group, sequences are
-    lists of dictionaries, bulk data is left out.
+    One value stands alone, several are a list, none is None. Numbers are numbers, and everything else is text: dates too,
+    and of person names the alphabetic group. Sequences are lists of dictionaries, however many items they have. Binary
+    values are left out, whether they came along or there is only a URI of them.
     """
-    return {
-        keyword_of(tag): _plain(values(data_set, tag))
-        for tag, found in data_set.items()
-        if not (isinstance(found, Mapping) and "BulkDataURI" in found)
-    }
+    return {keyword_of(tag): _plain(data_set, tag) for tag, found in data_set.items() if not _is_binary(found)}
 
 
-def _plain(found: list[Any]) -> Any:
+def _is_binary(found: Any) -> bool:
+    return isinstance(found, Mapping) and ("BulkDataURI" in found or "InlineBinary" in found)
+
+
+def _plain(data_set: DicomJson, tag: str) -> Any:
+    found = values(data_set, tag)
     plain = [_plain_value(value) for value in found]
-    is_sequence = any(isinstance(value, dict) for value in plain)
+    is_sequence = data_set[tag].get("vr") == "SQ" if found else False
     return plain[0] if len(plain) == 1 and not is_sequence else plain or None
 
 

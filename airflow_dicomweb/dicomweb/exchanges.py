@@ -20,7 +20,8 @@ from airflow_dicomweb.dicomweb.dicom_json import DicomJson, check_answer, text
 from airflow_dicomweb.dicomweb.habits import STANDARD, ServerHabits, recognise
 from airflow_dicomweb.dicomweb.media_types import DICOM_JSON
 from airflow_dicomweb.dicomweb.multipart import Body, Event
-from airflow_dicomweb.dicomweb.qido import Level, Page, Query, all_pages, search_path, search_query
+from airflow_dicomweb.dicomweb.paging import all_pages
+from airflow_dicomweb.dicomweb.qido import Level, Page, Query, search_path, search_query
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath, StudyPath
 from airflow_dicomweb.dicomweb.retries import RetryPolicy
 from airflow_dicomweb.dicomweb.settling import InstanceIds

@@ -41,6 +41,9 @@ class ServerHabits:
     :param deletes: ``DELETE`` of a study, series or instance deletes it.
     :param deletes_by_operation: ... and for a study or series starts a long-running operation.
     :param own_way: How it deletes instead: what a message says to who tries.
+    :param matches_uid_lists: Finds any of several UIDs in one search, as the standard wants.
+    :param decodes_queries: Known to read values of a query that came percent-encoded; of one that is not, what is not found
+        is searched for again with wildcards in their place.
     :param searches_instances_of_study: Answers ``studies/{study}/instances``; others only know those of a series.
     :param one_at_a_time: Breaks when it gets a request while it stores.
     :param lacks: What of :data:`RETRIEVABLE` it does not have.
@@ -61,6 +64,8 @@ class ServerHabits:
         "the standard has no deletion. Set server to 'standard-with-delete' if it has one at DELETE studies/{study}, and "
         "dicom_store if it is the Cloud Healthcare API; Orthanc deletes by its REST API, dcm4chee wants a rejection first"
     )
+    matches_uid_lists: bool = True
+    decodes_queries: bool = False
     searches_instances_of_study: bool = True
     one_at_a_time: bool = False
     lacks: frozenset[str] = frozenset()
@@ -91,6 +96,8 @@ GOOGLE = ServerHabits(
     takes_bulk_data=True,
     deletes=True,
     deletes_by_operation=True,
+    matches_uid_lists=False,
+    decodes_queries=True,
 )
 
 GOOGLE_BETA = replace(GOOGLE, name="google-v1beta1", title=f"{GOOGLE.title}, v1beta1", takes_put=True)
@@ -101,6 +108,7 @@ TINY_PACS = ServerHabits(
     # It refuses what it has with the reason for everything (0x0110), whatever the bytes are.
     reports_conflicts=False,
     keeps_bytes=False,
+    decodes_queries=True,
     own_way="tiny-pacs-dicomweb answers 405 to it: use the administration of tiny-pacs",
     searches_instances_of_study=False,
     # Its database's tables are locked for readers while it writes: "database table is locked".
@@ -115,6 +123,7 @@ DCM4CHEE = ServerHabits(
     keeps_bytes=False,
     keeps_data_set=False,
     takes_bulk_data=True,
+    decodes_queries=True,
     own_way=(
         "dcm4chee wants a rejection first, POST .../rs/studies/{study}/reject/113039^DCM, and deletes what is rejected: "
         "DELETE .../rs/studies/{study}"

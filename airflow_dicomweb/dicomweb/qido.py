@@ -8,8 +8,8 @@ Source: DICOM PS3.18 sections 8.3.4 (search parameters) and 10.6 (search transac
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import date, datetime
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time
 from typing import Any, Literal
 
 from airflow_dicomweb.dicomweb.dicom_json import DicomJson, tag_of
@@ -20,15 +20,26 @@ from airflow_dicomweb.errors import ConfigurationError
 Level = Literal["studies", "series", "instances"]
 Filters = Mapping[str, Any]
 Query = tuple[tuple[str, str], ...]
+FIELDS, FUZZY = "includefield", "fuzzymatching"
 Page = tuple[list[DicomJson], bool]
 """The results of one request, and whether the server says that it has more."""
 
 PAGE_SIZE = 1000
 """Results asked for at a time; the Healthcare API gives up to 5000."""
 
+UIDS_AT_ONCE = 50
+"""UIDs of a list that go into one request: more would not fit into the URL that many servers take."""
+
 _DATE = r"\d{4}(?:\d{4}|\.\d{2}\.\d{2})"  # the form with dots is of before 1993, and still found
 _DATES = re.compile(rf"{_DATE}(?:-(?:{_DATE})?)?|-{_DATE}")
-_ACCEPTED = "one value is accepted: text, a number, or a date"
+_ACCEPTED = {
+    "DA": "a date, a pair of dates, YYYYMMDD or YYYYMMDD-YYYYMMDD is accepted",
+    "DT": "text, a datetime or a pair of datetimes is accepted",
+    "TM": "text, a time or a pair of times is accepted",
+    "UI": "a UID or a list of UIDs is accepted",
+}
+_MOMENTS = {"DA": date, "DT": datetime, "TM": time}
+_FORMATS = {"DA": "%Y%m%d", "DT": "%Y%m%d%H%M%S.%f%z", "TM": "%H%M%S.%f"}
 
 
 def search_path(level: Level, study: str | None = None, series: str | None = None) -> str:
@@ -49,7 +60,8 @@ def search_query(filters: Filters | None = None, include_fields: Iterable[str] =
     """Build the query of a search, but for its page.
 
     :param filters: Values by keyword or tag; dots join the steps into a sequence. Ranges of dates are ``a-b``, ``a-``
-        or ``-b``.
+        or ``-b``, or pairs of Python dates of which one may be None; likewise of times and datetimes. Several UIDs are a
+        list.
     :param include_fields: Keywords or tags of further attributes, or ``all``.
     :param fuzzy: Match names fuzzily.
     :return: Names and values, not encoded.
@@ -65,9 +77,9 @@ def search_query(filters: Filters | None = None, include_fields: Iterable[str] =
     wanted = [include_fields] if isinstance(include_fields, str) else list(include_fields)
     fields = [field if field == "all" else _attribute(field) for field in wanted]
     if fields:
-        pairs.append(("includefield", ",".join(fields)))
+        pairs.append((FIELDS, ",".join(fields)))
     if fuzzy:
-        pairs.append(("fuzzymatching", "true"))
+        pairs.append((FUZZY, "true"))
     return tuple(pairs)
 
 
@@ -80,24 +92,62 @@ def _attribute(name: object) -> str:
 
 
 def _value(name: str, value: object) -> str:
-    if isinstance(value, date) and not isinstance(value, datetime):
-        return f"{value:%Y%m%d}"
+    kind = vr_of(name)
+    if isinstance(value, list | tuple):
+        if kind == "UI" and value:
+            return ",".join(_single(name, kind, uid) for uid in value)
+        if kind in _MOMENTS and len(value) == 2:
+            return _range(name, kind, *value)
+    return _single(name, kind, value)
+
+
+def _single(name: str, kind: str, value: object) -> str:
+    if kind in _MOMENTS and type(value) is _MOMENTS[kind]:
+        return f"{value:{_FORMATS[kind]}}"
+    accepted = _ACCEPTED.get(kind, "one value is accepted: text or a number")
     if not isinstance(value, str | int) or isinstance(value, bool):
-        raise ConfigurationError(f"the value for {name} is of type {type(value).__name__}: {_ACCEPTED}")
+        raise ConfigurationError(f"the value for {name} is of type {type(value).__name__}: {accepted}")
     text = str(value)
     # An empty value matches everything: nobody deletes what an empty variable selects.
     if not text.strip() or not text.isprintable():
-        raise ConfigurationError(f"the value for {name} is empty or has control characters: {_ACCEPTED}")
-    kind = _vr(name)
+        raise ConfigurationError(f"the value for {name} is empty or has control characters: {accepted}")
     if kind == "DA" and not _DATES.fullmatch(text):
-        raise ConfigurationError(f"the value for {name} is no date: YYYYMMDD or a range YYYYMMDD-YYYYMMDD is accepted")
+        raise ConfigurationError(f"the value for {name} is no date: {accepted}")
     if kind == "UI":
-        for uid in text.split(","):
+        for uid in re.split(r"[,\\]", text):
             check_uid(uid, name)
+        return text.replace("\\", ",")
     return text
 
 
-def _vr(name: str) -> str:
+def _range(name: str, kind: str, start: object, end: object) -> str:
+    ends = ["" if each is None else _single(name, kind, each) for each in (start, end)]
+    if ends == ["", ""]:
+        raise ConfigurationError(f"the range for {name} has neither start nor end: one of them is needed")
+    if any("-" in each for each in ends if kind != "DT"):
+        raise ConfigurationError(f"the range for {name} is made of ranges: {_ACCEPTED[kind]}")
+    if kind == "DA" and "" not in ends and ends[0].replace(".", "") > ends[1].replace(".", ""):
+        raise ConfigurationError(f"the range for {name} ends before it starts")
+    return "-".join(ends)
+
+
+def split_lists(query: Query, most: int) -> list[Query]:
+    """Give queries that together ask for the same, none of them with more UIDs in a list.
+
+    :param most: 1 for a server that does not match lists.
+    """
+    queries: list[Query] = [()]
+    for name, value in query:
+        parts = [value]
+        if "," in value and name != FIELDS and vr_of(name) == "UI":
+            uids = list(dict.fromkeys(value.split(",")))
+            parts = [",".join(uids[at : at + most]) for at in range(0, len(uids), most)]
+        queries = [(*each, (name, part)) for each in queries for part in parts]
+    return queries
+
+
+def vr_of(name: str) -> str:
+    """Give the VR of an attribute, or an empty string for a private one."""
     from pydicom.datadict import dictionary_VR  # costs a quarter of a second, and only searches with filters need it
 
     try:
@@ -111,42 +161,8 @@ def check_count(value: object, name: str, *, least: int = 0) -> int:
 
     :raises ConfigurationError: If it is not.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(value, int) and is_number and value >= least:
         return value
-    raise ConfigurationError(f"{name} must be a whole number, {least} or more")
-
-
-def all_pages(
-    fetch: Callable[[int, int], Page], *, limit: int | None, offset: int = 0, page_size: int = PAGE_SIZE
-) -> Iterator[DicomJson]:
-    """Give the results of a search, page by page.
-
-    The end is a page with fewer results than were asked for, unless the server says that it has more. A server that
-    ignores ``limit`` gives all at once; one that ignores ``offset`` would give the first page for ever, and is asked for
-    larger first pages instead.
-
-    :param fetch: Gets up to so many results from an offset on.
-    :param limit: Most results in all, or None for all there are.
-    """
-    given, size, first = 0, page_size, None
-    while limit is None or given < limit:
-        wanted = size if limit is None else min(size, limit - given)
-        page, more = fetch(wanted, offset + given)
-        if first is not None and page and page[0] == first:
-            page, more, wanted = _first_page(fetch, offset, given)[given:], False, 0
-        first = page[0] if page and first is None else first
-        yield from page if limit is None else page[: limit - given]
-        given += len(page)
-        if not page or (len(page) != wanted and not more):
-            return
-
-
-def _first_page(fetch: Callable[[int, int], Page], offset: int, size: int) -> list[DicomJson]:
-    """Ask for larger first pages until one is not full, or no larger than the one before."""
-    known = size
-    while True:
-        size *= 2
-        page, _ = fetch(size, offset)
-        if len(page) < size or len(page) <= known:
-            return page
-        known = len(page)
+    given = f"{value} was given" if is_number else f"a value of type {type(value).__name__} was given"
+    raise ConfigurationError(f"{name} must be a whole number, {least} or more; {given}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from airflow_dicomweb.dicomweb.dicom_json import (
@@ -85,3 +87,49 @@ def test_the_attributes_that_need_no_dictionary_are_those_of_the_dictionary():
 
     assert {keyword: f"{tag_for_keyword(keyword):08X}" for keyword in _KNOWN} == _KNOWN
     assert {keyword: tag_of(keyword) for keyword in _KNOWN} == _KNOWN
+
+
+def test_a_flat_data_set_has_one_shape_for_each_kind_of_value() -> None:
+    found = flat(
+        {
+            "00080008": {"vr": "CS", "Value": ["ORIGINAL", None, "AXIAL"]},
+            "00080018": {"vr": "UI", "Value": ["1.2"]},
+            "00080020": {"vr": "DA"},
+            "00100010": {"vr": "PN", "Value": [{"Alphabetic": "Doe^Jane", "Ideographic": "x"}]},
+            "00101001": {"vr": "PN", "Value": [{"Alphabetic": "Roe^Jane"}, {"Phonetic": "y"}]},
+            "00101010": {"vr": "AS", "Value": []},
+            "00280010": {"vr": "US", "Value": [512]},
+            "00280030": {"vr": "DS", "Value": [0.5, 0.5]},
+            "00081140": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": ["1.3"]}}]},
+            "00081115": {"vr": "SQ"},
+            "00082112": {"vr": "SQ", "Value": [{}, {"00082112": {"vr": "SQ", "Value": [{}]}}]},
+            "7FE00010": {"vr": "OW", "BulkDataURI": "https://pacs.example/x"},
+            "00282000": {"vr": "OB", "InlineBinary": "AAAA"},
+            "00091001": {"vr": "LO", "Value": ["private"]},
+            "60000010": {"vr": "US", "Value": [1]},
+            "60020010": {"vr": "US", "Value": [2]},
+        }
+    )
+    assert found == {
+        "ImageType": ["ORIGINAL", None, "AXIAL"],
+        "SOPInstanceUID": "1.2",
+        "StudyDate": None,
+        "PatientName": "Doe^Jane",
+        "OtherPatientNames": ["Roe^Jane", None],
+        "PatientAge": None,
+        "Rows": 512,
+        "PixelSpacing": [0.5, 0.5],
+        "ReferencedImageSequence": [{"ReferencedSOPInstanceUID": "1.3"}],
+        "ReferencedSeriesSequence": None,
+        "SourceImageSequence": [{}, {"SourceImageSequence": [{}]}],
+        "00091001": "private",
+        "60000010": 1,
+        "60020010": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    "strange", [{"PatientID": {"Value": ["1"]}}, {"00100020": "1"}, {"00100020": {"Value": "1"}}, {"": 1}]
+)
+def test_a_data_set_that_is_none_breaks_nothing(strange: dict[str, Any]) -> None:
+    assert list(flat(strange)) in (["PatientID"], [""])

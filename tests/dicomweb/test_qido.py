@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_dicomweb.dicomweb.qido import Page, all_pages, search_path, search_query
+from airflow_dicomweb.dicomweb.paging import all_pages
+from airflow_dicomweb.dicomweb.qido import Page, check_count, search_path, search_query, split_lists
 from airflow_dicomweb.errors import ConfigurationError
 
 
@@ -59,12 +60,82 @@ def test_what_is_no_date_is_refused_without_repeating_it(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("StudyDate", (date(2026, 1, 1), date(2026, 1, 31)), "20260101-20260131"),
+        ("StudyDate", (date(2026, 1, 1), None), "20260101-"),
+        ("StudyDate", [None, date(2026, 1, 31)], "-20260131"),
+        ("00080020", ("20260101", date(2026, 1, 1)), "20260101-20260101"),
+        ("StudyTime", time(9, 30), "093000.000000"),
+        ("StudyTime", (time(9), time(12)), "090000.000000-120000.000000"),
+        ("StudyTime", "0900-1200", "0900-1200"),
+        ("AcquisitionDateTime", datetime(2026, 1, 1, 9, tzinfo=UTC), "20260101090000.000000+0000"),
+        ("AcquisitionDateTime", (datetime(2026, 1, 1), None), "20260101000000.000000-"),  # noqa: DTZ001
+        ("AcquisitionDateTime", "2026-2027", "2026-2027"),
+    ],
+)
+def test_moments_and_ranges_of_python_are_written_as_dicom_has_them(name: str, value: Any, text: str) -> None:
+    assert search_query({name: value}) == ((name, text),)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("StudyDate", (None, None), "neither start nor end"),
+        ("StudyDate", (date(2026, 2, 1), date(2026, 1, 1)), "ends before it starts"),
+        ("StudyDate", ("20260101-20260102", None), "made of ranges"),
+        ("StudyDate", (date(2026, 2, 1),), "a pair of dates"),
+        ("StudyDate", (date(2026, 2, 1), 7), "no date"),
+        ("StudyDate", ("", date(2026, 2, 1)), "empty"),
+        ("StudyDate", datetime(2026, 1, 1, tzinfo=UTC), "of type datetime: a date"),
+        ("StudyDate", (datetime(2026, 1, 1, tzinfo=UTC), None), "of type datetime: a date"),
+        ("StudyTime", date(2026, 1, 1), "of type date: text, a time"),
+        ("AcquisitionDateTime", date(2026, 1, 1), "of type date: text, a datetime"),
+        ("StudyInstanceUID", [], "of type list: a UID or a list"),
+        ("StudyInstanceUID", ["1.2", None], "of type NoneType"),
+        ("StudyInstanceUID", ["1.2", ".."], "not a DICOM UID"),
+        ("PatientID", date(2026, 1, 1), "of type date: one value"),
+    ],
+)
+def test_a_moment_or_range_that_cannot_be_meant_is_refused(name: str, value: Any, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        search_query({name: value})
+
+
+def test_several_uids_are_a_list() -> None:
+    for uids in (["1.2", "1.3"], ("1.2", "1.3"), "1.2,1.3", "1.2\\1.3"):
+        assert search_query({"StudyInstanceUID": uids}) == (("StudyInstanceUID", "1.2,1.3"),)
+
+
+def test_long_lists_are_split_and_nothing_else_is() -> None:
+    uids = [f"1.{number}" for number in range(5)]
+    query = search_query({"StudyInstanceUID": [*uids, "1.0"], "PatientName": "a,b"}, ["PatientName", "PatientID"])
+    split = split_lists(query, 2)
+    assert [dict(each)["StudyInstanceUID"] for each in split] == ["1.0,1.1", "1.2,1.3", "1.4"]
+    assert {dict(each)["PatientName"] for each in split} == {"a,b"}
+    assert {dict(each)["includefield"] for each in split} == {"PatientName,PatientID"}
+    assert split_lists(query, 5) == [
+        tuple(each if each[0] != "StudyInstanceUID" else (each[0], ",".join(uids)) for each in query)
+    ]
+    assert len(split_lists(search_query({"StudyInstanceUID": uids, "SOPInstanceUID": uids}), 1)) == 25
+
+
+@pytest.mark.parametrize(
     "value",
     [["CT", "MR"], ("CT",), None, "", "  ", True, 1.5, {"a": 1}, "a\nb", b"CT", datetime(2026, 1, 1, tzinfo=UTC)],
 )
 def test_a_value_that_cannot_be_meant_is_refused(value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"Modality.*one value is accepted"):
         search_query({"Modality": value})
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(-1, "-1 was given"), ("10", "type str"), (None, "type NoneType"), (True, "type bool"), (1.5, "type float")],
+)
+def test_a_count_that_is_none_is_said(value: Any, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"limit must be a whole number, 0 or more; .*{words}"):
+        check_count(value, "limit")
 
 
 @pytest.mark.parametrize("uid", ["..", "1.2.x", "1.2,", "1" * 65])

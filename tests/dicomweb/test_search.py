@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from airflow_dicomweb.emulator import Emulator
 from airflow_dicomweb.errors import ConfigurationError, ProtocolError, ResponseError
 from airflow_dicomweb.healthcare.client import HealthcareClient
 from tests.dicomweb.instances import series_of
-from tests.dicomweb.scripted import NOTHING, answer, found, storing
+from tests.dicomweb.scripted import NOTHING, Reporting, answer, found, storing
 from tests.servers.faulty import Fault
 from tests.servers.orthanc import Orthanc
 
@@ -102,7 +103,7 @@ def test_fuzzy_matching_is_asked_for(dicomweb_emulator: Emulator, tmp_path: Path
 
 
 def test_a_query_is_encoded_and_says_only_what_was_asked() -> None:
-    with storing(NOTHING) as (client, server):
+    with storing(NOTHING, NOTHING) as (client, server):
         filters = {"PatientName": "Müller & Söhne+?=", "StudyDate": "20260101-"}
         assert (
             list(client.search_studies(filters, include_fields=["StudyDescription", "00080061"], limit=7, offset=3))
@@ -114,6 +115,88 @@ def test_a_query_is_encoded_and_says_only_what_was_asked() -> None:
         "&includefield=StudyDescription,00080061&limit=7&offset=3"
     )
     assert request.header("accept") == ["application/dicom+json"]
+
+
+def test_several_uids_are_found_whether_the_server_matches_lists_or_not(server: DicomWebClient) -> None:
+    assert studies(server, {"StudyInstanceUID": ["1.1", "1.2", "1.9"]}) == ["1.1", "1.2"]
+    wanted = [f"1.1.1.{number}" for number in range(5)] + [f"1.9.{number}" for number in range(60)]
+    assert len(list(server.search_instances({"SOPInstanceUID": wanted}))) == 5
+    assert len(list(server.search_instances({"SOPInstanceUID": wanted}, offset=1, limit=3))) == 3
+    assert studies(server, {"StudyInstanceUID": ["1.1", "1.2"], "PatientID": "P2"}) == ["1.2"]
+
+
+def test_a_pair_of_dates_is_a_range(server: DicomWebClient) -> None:
+    assert studies(server, {"StudyDate": (date(2024, 1, 1), date(2024, 1, 31))}) == ["1.1"]
+    assert studies(server, {"StudyDate": (date(2024, 2, 1), None)}) == ["1.2"]
+    assert studies(server, {"StudyDate": (None, date(2023, 12, 31))}) == []
+
+
+@pytest.mark.parametrize("name", ["Zhang^Sally", "Doe^John"])
+def test_a_name_with_its_components_is_found(server: DicomWebClient, name: str) -> None:
+    """Orthanc does not decode the sign between them."""
+    assert [found["PatientName"] for found in server.search_studies({"PatientName": name})] == [name]
+    assert studies(server, {"00100010": name, "PatientID": "nobody"}) == []
+
+
+@pytest.mark.parametrize(
+    ("filters", "count"),
+    [
+        ({"PatientName": "Müller^Jörg Peter"}, 1),
+        ({"PatientName": "müller^jörg peter"}, 1),
+        ({"PatientName": "M*^Jörg*"}, 1),
+        ({"PatientName": "Müller Jörg Peter"}, 0),
+        ({"PatientID": "A/1 (b)"}, 1),
+        ({"PatientID": "A/1 (c)"}, 0),
+        ({"PatientID": "A?1 ?b?"}, 1),
+        ({"PatientName": "Müller^Jörg Peter", "PatientID": "A/1 (b)"}, 1),
+        ({"PatientName": "Müller^Jörg Peter", "PatientID": "A/2"}, 0),
+        ({"StudyDescription": "Kopf & Hals"}, 1),
+    ],
+)
+def test_what_must_be_encoded_is_found_on_a_server_that_does_not_decode(
+    empty_orthanc: Orthanc, tmp_path: Path, filters: dict[str, str], count: int
+) -> None:
+    more = {"SpecificCharacterSet": "ISO_IR 192", "StudyDescription": "Kopf & Hals"}
+    series_of(tmp_path, 1, study="1.1", PatientName="Müller^Jörg Peter", PatientID="A/1 (b)", **more)
+    series_of(
+        tmp_path / "2",
+        1,
+        study="1.2",
+        PatientName="Muller^Jorg",
+        PatientID="A/2/(b)",
+        **more | {"StudyDescription": "x"},
+    )
+    with DicomWebClient(
+        empty_orthanc.dicomweb_url, credentials=Basic(empty_orthanc.user, empty_orthanc.password)
+    ) as client:
+        client.store(tmp_path)
+        assert studies(client, filters) == ["1.1"] * count
+        assert studies(client, filters, limit=1) == ["1.1"] * count
+
+
+def test_only_what_was_encoded_and_not_found_is_searched_for_again() -> None:
+    hit, miss = (
+        {"0020000D": {"vr": "UI", "Value": [uid]}, "00100010": {"vr": "PN", "Value": [{"Alphabetic": name}]}}
+        for uid, name in (("1.1", "Doe^Jane^"), ("1.2", "Doe Jane"))
+    )
+    with storing(NOTHING, answer([hit, miss]), NOTHING, answer([hit]), NOTHING) as (client, server):
+        assert studies(client, {"PatientName": "Doe^Jane", "PatientID": "7"}) == ["1.1"]
+        assert studies(client, {"PatientID": "7"}) == []
+        assert studies(client, {"PatientName": "Doe^Jane"}) == ["1.1"]
+        assert studies(client, {"PatientName": "Doe^Jane"}, fuzzy_matching=True) == []
+    assert [request.line.partition("?")[2].partition("&limit")[0] for request in server.received] == [
+        "PatientName=Doe%5EJane&PatientID=7",
+        "PatientName=Doe?Jane&PatientID=7&includefield=PatientName",
+        "PatientID=7",
+        "PatientName=Doe%5EJane",
+        "PatientName=Doe%5EJane&fuzzymatching=true",
+    ]
+
+
+def test_a_server_known_to_decode_is_asked_once() -> None:
+    with storing(NOTHING, client=Reporting) as (client, server):
+        assert studies(client, {"PatientName": "Doe^Jane"}) == []
+    assert len(server.received) == 1
 
 
 @pytest.mark.parametrize("empty", [NOTHING, answer([]), Fault(body=b""), Fault(body=b"  ")])
