@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from airflow_dicomweb.dicomweb.batches import SourceFailed, outcome_of
-from airflow_dicomweb.dicomweb.settling import CONFLICT, LostAnswer, StoreServer, is_unusable
+from airflow_dicomweb.dicomweb.settling import CONFLICT, LostAnswer, StoreServer, UnclearAnswerError, is_unusable
 from airflow_dicomweb.dicomweb.stow import InstanceOutcome
 from airflow_dicomweb.errors import DicomWebError, ResponseError
 
@@ -39,9 +39,7 @@ class Lookup:
             self._unusable |= is_unusable(error)
             return [_open(each) for each in lost]
         return [
-            self._compared(each)
-            if (each[0].path.series, each[0].path.instance) in found
-            else _failed(each, "not stored, a search afterwards does not find it")
+            self._compared(each) if (each[0].path.series, each[0].path.instance) in found else _absent(each)
             for each in lost
         ]
 
@@ -68,7 +66,17 @@ def _open(lost: LostAnswer) -> InstanceOutcome:
     return _failed(lost, "it may be stored or not")
 
 
+def _absent(lost: LostAnswer) -> InstanceOutcome:
+    if isinstance(lost[1], UnclearAnswerError):
+        return _with_reason(lost, f"{lost[1]}; a search afterwards does not find it")
+    return _failed(lost, "not stored, a search afterwards does not find it")
+
+
 def _failed(lost: LostAnswer, finding: str) -> InstanceOutcome:
+    return _with_reason(lost, f"{finding}: {lost[1]}")
+
+
+def _with_reason(lost: LostAnswer, reason: str) -> InstanceOutcome:
     item, error = lost
-    status = error.status if isinstance(error, ResponseError) else None
-    return outcome_of(item, "failed", reason=f"{finding}: {error}", code=status)
+    status = error.status if isinstance(error, ResponseError | UnclearAnswerError) else None
+    return outcome_of(item, "failed", reason=reason, code=status)

@@ -6,7 +6,7 @@ What an outcome rests on:
   fetched: they are the same or not.
 - What was sent and is in an answer neither as referenced nor as failed was not stored. It is sent once more, alone, so
   that a bad neighbour does not decide over it.
-- An instance that is both referenced and failed was not stored.
+- What is not named alone either, or is named as stored and as refused, is looked for.
 - An instance that a search names and that cannot be fetched is not sent: what is there could be lost.
 - What was sent and got no answer, or one that cannot be read, may be stored: it is looked for (``lost_answers.py``).
 - Other bytes under an identity are replaced only if that was asked for (``replacing.py``).
@@ -75,6 +75,18 @@ class StoreServer(Protocol):
         ...
 
 
+class UnclearAnswerError(ProtocolError):
+    """An answer that can be read, and leaves open what became of an instance.
+
+    :param status: HTTP status.
+    :param finding: What it says of the instance.
+    """
+
+    def __init__(self, status: int, finding: str) -> None:
+        self.status = status
+        super().__init__(f"the server answered {status} and {finding}")
+
+
 LostAnswer = tuple[Item, DicomWebError]
 """An instance that was sent, and what came instead of an answer from which its fate could be read."""
 
@@ -122,7 +134,7 @@ class Sender:
         status = error.status if isinstance(error, ResponseError) else None
         if status in _CRASHES and self._crashes < _MOST_CRASHES:
             if len(batch) > 1:
-                return self._each_alone(batch)
+                return self._each_alone(batch, error)
             self._crashes += 1
         else:
             self.note(error)
@@ -131,8 +143,15 @@ class Sender:
             return []
         return self.failed(batch, str(error), code=status)
 
-    def _each_alone(self, batch: Sequence[Item]) -> list[InstanceOutcome]:
-        return [outcome for item in batch for outcome in self.send([item])]
+    def _each_alone(self, batch: Sequence[Item], error: DicomWebError) -> list[InstanceOutcome]:
+        """Send again what was sent together; what nothing more is sent of may be stored from then."""
+        outcomes: list[InstanceOutcome] = []
+        for item in batch:
+            if self.stop is None:
+                outcomes += self.send([item])
+            else:
+                self.lost.append((item, error))
+        return outcomes
 
     def _halves(self, batch: Sequence[Item]) -> list[InstanceOutcome]:
         middle = len(batch) // 2
@@ -163,7 +182,9 @@ class Sender:
         for item in batch:
             # One that the server could not read has no name there; alone, it is known which one that is.
             failure = failed.get(item.path.instance) or (failed.get("") if len(batch) == 1 else None)
-            if failure is not None:
+            if failure is not None and item.path.instance in referenced:
+                self.lost.append((item, UnclearAnswerError(answer.status, "names it as stored and as refused")))
+            elif failure is not None:
                 outcomes += self._refused(item, failure)
             elif item.path.instance in referenced:
                 outcomes += self._accepted(item, referenced[item.path.instance])
@@ -171,11 +192,12 @@ class Sender:
                 open_questions.append(item)
         self.answered = self.answered or bool(outcomes) or len(batch) == 1
         self._crashes = 0
-        if len(batch) > 1:
-            return outcomes + self._each_alone(open_questions)
         words = server_words(answer) if said is None else ""
-        reason = f"the server answered {answer.status} and does not name it{f': {words}' if words else ''}"
-        return outcomes + self.failed(open_questions, reason, code=answer.status)
+        unnamed = UnclearAnswerError(answer.status, f"does not name it{f': {words}' if words else ''}")
+        if len(batch) > 1:
+            return outcomes + self._each_alone(open_questions, unnamed)
+        self.lost += [(item, unnamed) for item in open_questions]
+        return outcomes
 
     def _larger_than_taken(self, batch: Sequence[Item], answer: Answer) -> list[InstanceOutcome]:
         self.answered, size = True, _size_of(batch)
