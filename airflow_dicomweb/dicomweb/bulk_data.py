@@ -36,6 +36,7 @@ ACCEPT = f'{MULTIPART}; type="{OCTET_STREAM}"; transfer-syntax=*'
 ACCEPT_SINGLE = f"{OCTET_STREAM}; transfer-syntax=*"
 
 _REFUSED = re.compile(r"[\s\x00-\x1f\x7f\\#]")
+_NEVER = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +82,15 @@ def resolve(uri: object, root: str, of: ResourcePath | None = None) -> str:
 
 def _check_segments(uri: str) -> None:
     """Refuse what a server might read as another path than this package does, however often it decodes."""
-    path = uri.partition("?")[0]
+    path = urlsplit(uri).path
     while (decoded := unquote(path)) != path:
         if decoded.count("/") != path.count("/"):
             raise ConfigurationError("a bulk data URI must not hold an encoded slash")
         path = decoded
-    if {".", ".."} & set(path.split("/")) or _REFUSED.search(path):
+    if not path or "//" in path or {".", ".."} & set(path.split("/")) or _NEVER.search(path):
         raise ConfigurationError(
-            "a bulk data URI must not hold '.' or '..' as a segment, a backslash or control characters, encoded or not"
+            "a bulk data URI must not hold an empty segment, '.' or '..' as a segment, a backslash or control characters, "
+            "encoded or not"
         )
 
 

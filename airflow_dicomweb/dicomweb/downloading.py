@@ -113,8 +113,11 @@ class _Download:
     def attempt(self) -> None:
         """Ask for all that is missing, in ever smaller pieces."""
         while pieces := self._pieces():
-            in_parallel(pieces, self._fetch, self._workers)
-            self._place.settle()
+            try:
+                in_parallel(pieces, self._fetch, self._workers)
+            finally:
+                # What came before something failed counts when it is asked what is missing.
+                self._place.settle()
             self._answered.update(pieces)
 
     def judge(self) -> None:

@@ -53,8 +53,11 @@ def download_pictures(
             place.keep(incoming, key, names[key])
 
     def attempt() -> None:
-        in_parallel([key for key in keys if key not in place.keys], fetch, workers)
-        place.settle()
+        here = place.keys
+        try:
+            in_parallel([key for key in keys if key not in here], fetch, workers)
+        finally:
+            place.settle()
 
     with place:
         if resume:
