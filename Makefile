@@ -20,7 +20,7 @@ COMPILE := pip compile --quiet --upgrade --universal --generate-hashes --no-anno
 unexport AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench format lock clean
+.PHONY: help install demo test bench servers format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r target what; do \
@@ -40,6 +40,9 @@ test: $(STAMP) ## everything that CI runs; PYTEST_ARGS="-k words" chooses tests
 
 bench: $(STAMP) ## speed and memory beside curl and dicomweb-client; BENCH_ARGS="--case retrieve" chooses cases
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+servers: $(STAMP) ## what the servers of the tests do, into the README's table
+	@$(BIN)/python -m tests.servers.table
 
 format: $(STAMP) ## what ruff can correct by itself
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

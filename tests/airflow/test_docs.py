@@ -46,7 +46,9 @@ def image(study: str) -> Dataset:
 
 
 @pytest.fixture
-def run_block(store: Emulator, tmp_path: Path, fake_gcs: str) -> Callable[[Block], dict[str, Any]]:
+def run_block(
+    store: Emulator, tmp_path: Path, fake_gcs: str, request: pytest.FixtureRequest
+) -> Callable[[Block], dict[str, Any]]:
     """Run a block as it stands, with this machine's servers and folders for those that it names."""
     write_study(tmp_path / "incoming", STUDY)
     image("1.2.826.0.1.3680043.8.498.4").save_as(tmp_path / "image.dcm", enforce_file_format=True)
@@ -60,6 +62,10 @@ def run_block(store: Emulator, tmp_path: Path, fake_gcs: str) -> Callable[[Block
             ("/srv/dicom", str(tmp_path)),
         ):
             code = code.replace(written, real)
+        if "127.0.0.1:8042" in code:
+            orthanc = request.getfixturevalue("orthanc")
+            code = code.replace("http://127.0.0.1:8042/dicom-web", orthanc.dicomweb_url)
+            code = code.replace('"orthanc", "orthanc"', f"{orthanc.user!r}, {orthanc.password!r}")
         names: dict[str, Any] = {"__name__": f"block_{block.line}"}
         exec(compile("\n" * block.line + code, block.document, "exec"), names)
         return names
