@@ -5,7 +5,8 @@ instance, several at a time, once something is. As long as instances arrive it g
 the same place ends all the same, because what came whole is not asked for again.
 
 A part of an answer counts as whole when the next part's headers, or the end, were seen behind it: a boundary inside an
-instance, which would cut it short, is noticed by then.
+instance, which would cut it short, is noticed by then. One whose elements or pixel data do not end inside it is asked for
+again: what comes so twice is stored so.
 
 Source: DICOM PS3.18 sections 10.4 (retrieve transaction) and 8.7.1 (multipart).
 """
@@ -22,16 +23,19 @@ from typing import TypeVar
 
 from airflow_dicomweb.dicomweb.exchanges import Exchanges
 from airflow_dicomweb.dicomweb.folders import Incoming, Place, arriving
+from airflow_dicomweb.dicomweb.marks import Mark
 from airflow_dicomweb.dicomweb.multipart import Event, PartData, PartEnd, PartStart
 from airflow_dicomweb.dicomweb.part10 import UnusableFile, read_header
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath
 from airflow_dicomweb.dicomweb.retries import RetryPolicy
+from airflow_dicomweb.dicomweb.structure import check_structure
 from airflow_dicomweb.dicomweb.wado import RetrievedFile, is_part_of
 from airflow_dicomweb.errors import (
     AuthorizationError,
     DicomWebError,
     ProtocolError,
     ResponseError,
+    TransportError,
 )
 
 T = TypeVar("T")
@@ -94,6 +98,8 @@ def in_parallel(items: Sequence[T], step: Callable[[T], None], workers: int) -> 
 class _Arrival:
     incoming: Incoming
     instance: InstancePath
+    flaw: str
+    """Why it seems to be cut, or an empty string."""
 
 
 class _Download:
@@ -102,6 +108,9 @@ class _Download:
         self._answered: set[ResourcePath] = set()
         self._came: set[InstancePath] = set()
         self._refusals: list[DicomWebError] = []
+        # What seems to be cut, as it came last; and what of it was asked for again, alone.
+        self._doubtful: dict[InstancePath, Mark] = {}
+        self._repeated: set[ResourcePath] = set()
         self._lock = threading.Lock()
         self.named, self._problem = self._search()
 
@@ -113,12 +122,14 @@ class _Download:
     def attempt(self) -> None:
         """Ask for all that is missing, in ever smaller pieces."""
         while pieces := self._pieces():
+            again = self._doubtful.keys() & set(pieces)
             try:
                 in_parallel(pieces, self._fetch, self._workers)
             finally:
                 # What came before something failed counts when it is asked what is missing.
                 self._place.settle()
             self._answered.update(pieces)
+            self._repeated.update(again)
 
     def judge(self) -> None:
         """Compare what came with what the server's own search names.
@@ -157,6 +168,8 @@ class _Download:
 
     def _pieces(self) -> list[ResourcePath]:
         """Give what to ask for next."""
+        if doubtful := self._doubtful.keys() - self._repeated:
+            return sorted(doubtful, key=str)
         if not self.named:  # the answer tells what there is
             return [] if self._wanted in self._answered else [self._wanted]
         here = self.instances(self._place.keys)
@@ -183,6 +196,8 @@ class _Download:
         try:
             with self._exchanges.stored(piece) as events, closing(self._arrivals(events, piece)) as arrivals:
                 for each in arrivals:
+                    if each.flaw and not self._came_twice(each):
+                        continue
                     with self._lock:
                         self._came.add(each.instance)
                     kept.append(str(each.instance))
@@ -191,6 +206,20 @@ class _Download:
             # An answer of which something cannot be right is not believed in the rest either.
             self._place.drop(kept)
             raise
+
+    def _came_twice(self, each: _Arrival) -> bool:
+        """Tell whether something that seems to be cut came so before: then that is how it is stored."""
+        path, mark = each.instance, each.incoming.mark(str(each.instance))
+        with self._lock:
+            before = self._doubtful.get(path)
+            self._doubtful[path] = mark
+        if mark == before:
+            _log.warning("%s is incomplete, and that is how the server has it: %s", path, each.flaw)
+            return True
+        each.incoming.discard()
+        if before is not None:
+            raise TransportError(f"an instance came cut, each time elsewhere: {each.flaw}")
+        return False
 
     def _arrivals(self, events: Iterator[Event], piece: ResourcePath) -> Generator[_Arrival]:
         """Give the instances of an answer, each when what follows it was seen to be in order."""
@@ -203,7 +232,7 @@ class _Download:
                 if held is not None:
                     ready, held = held, None
                     yield ready
-                held = self._receive(events)
+                held = self._receive(event, events)
                 if not is_part_of(held.instance, piece):
                     raise ProtocolError(f"{piece} was asked for, the answer holds {held.instance}")
                 if held.instance in seen:
@@ -216,13 +245,23 @@ class _Download:
             if held is not None:
                 held.incoming.discard()
 
-    def _receive(self, events: Iterator[Event]) -> _Arrival:
+    def _receive(self, start: PartStart, events: Iterator[Event]) -> _Arrival:
         with arriving(self._place) as incoming:
             write_part(incoming, events)
             try:
-                return _Arrival(incoming, read_header(incoming.rewound()).path)
+                path = read_header(incoming.rewound()).path
             except UnusableFile as reason:
                 raise ProtocolError(f"a part of the answer is not an instance: {reason}") from None
+            # A part that says how long it is was compared with that; of others only the content tells.
+            return _Arrival(incoming, path, "" if "content-length" in start.headers else _flaw(incoming))
+
+
+def _flaw(incoming: Incoming) -> str:
+    try:
+        check_structure(incoming.rewound())
+    except UnusableFile as reason:
+        return str(reason)
+    return ""
 
 
 def write_part(incoming: Incoming, events: Iterator[Event]) -> None:
