@@ -37,14 +37,14 @@ class DicomWebSearchOperator(DicomWebOperator):
     """Search, and give what was found: UIDs, modalities, and counts where the server gives them.
 
     :param level: ``study``, ``series`` or ``instance``.
-    :param filters: Values by keyword or tag. Never shown by Airflow.
+    :param filters: Values by keyword or tag, as for ``DicomWebClient.search_studies``. Never shown by Airflow.
     :param return_fields: Keywords or tags of further attributes. Those that may identify a patient need
         ``include_identifying`` or ``report_uri``.
     :param fuzzy_matching: Match names fuzzily, where the server can.
     :param limit: Most results; more are an error.
     :param include_identifying: Put all attributes of the results into XCom, which Airflow keeps and shows.
     :param report_uri: Private file, or ``gs://`` object, that gets all attributes of the results, one JSON object a
-        line.
+        line, numbered by ``ordinal`` from 0.
     """
 
     template_fields: Sequence[str] = (
@@ -88,10 +88,14 @@ class DicomWebSearchOperator(DicomWebOperator):
         with settings.client() as client:
             results = list(self._search(client))
         if len(results) > int(self.limit):
-            raise DicomWebError(f"more than {self.limit} results: raise the limit, or narrow the filters")
+            raise DicomWebError(
+                f"the search found more than {self.limit} results, and none of them is returned: raise limit (it is "
+                f"{self.limit}), or narrow the filters"
+            )
         self.log.info("%d results at the level %s", len(results), self.level)
         if report_uri is not None:
-            write_report(report_uri, results, settings, f"{len(results)} results were found")
+            lines = ({"ordinal": ordinal, **found} for ordinal, found in enumerate(results))
+            write_report(report_uri, lines, settings, f"{len(results)} results were found")
         if self.include_identifying:
             return results
         return [{name: value for name, value in each.items() if name in NOT_IDENTIFYING} for each in results]
@@ -112,7 +116,7 @@ class DicomWebSearchOperator(DicomWebOperator):
     def _check(self) -> None:
         check_choice(self.level, "level", LEVELS)
         if whole_number(self.limit, "limit") < 1:
-            raise ConfigurationError("limit must be a whole number, 1 or more")
+            raise ConfigurationError("limit must be a whole number, 1 or more; 0 was given")
         filters = reveal(self.filters)
         if filters is not None and not isinstance(filters, Mapping):
             raise ConfigurationError("filters must be a mapping of keywords or tags to values")

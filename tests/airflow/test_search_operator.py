@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_attributes_that_may_identify_a_patient_need_a_decision(store, study, fi
     report = tmp_path / "report.jsonl"
     (harmless,) = search(return_fields=fields, report_uri=str(report))
     assert "PatientName" not in harmless
-    assert json.loads(report.read_text()) == found
+    assert json.loads(report.read_text()) == {"ordinal": 0, **found}
 
 
 def test_with_the_authors_word_all_attributes_go_into_xcom(study):
@@ -71,7 +72,9 @@ def test_with_the_authors_word_all_attributes_go_into_xcom(study):
 def test_a_report_is_private(study, tmp_path):
     report = tmp_path / "reports" / "found.jsonl"
     search(level="instance", report_uri=str(report))
-    assert len(report.read_text().splitlines()) == 4
+    lines = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [line["ordinal"] for line in lines] == [0, 1, 2, 3]
+    assert {line["PatientName"] for line in lines} <= {PATIENT, None}
     assert stat.S_IMODE(report.stat().st_mode) == 0o600
 
 
@@ -87,9 +90,21 @@ def test_a_result_with_as_many_as_the_limit_is_complete(study):
 @pytest.mark.parametrize("limit", [3, "3", 1])
 def test_a_result_with_more_than_the_limit_is_an_error_and_not_cut(study, limit, tmp_path):
     report = tmp_path / "report.jsonl"
-    with pytest.raises(DicomWebError, match="more than"):
+    with pytest.raises(DicomWebError, match=f"more than {limit} results, and none of them is returned: raise limit"):
         search(level="instance", limit=limit, report_uri=str(report))
     assert not report.exists()
+
+
+def test_dates_and_lists_of_uids_are_filters_and_templates(store, client, study, tmp_path):
+    client.store(write_study(tmp_path / "other", f"{STUDY}.9"))
+    operator = DicomWebSearchOperator(
+        task_id="search",
+        filters={"StudyDate": (date(2026, 1, 1), None), "StudyInstanceUID": ["{{ study }}", f"{STUDY}.9"]},
+    )
+    operator.render_template_fields({"study": STUDY})
+    assert json.dumps(operator.filters.serialize()) == json.dumps({"StudyDate": "***", "StudyInstanceUID": "***"})
+    assert [found["StudyInstanceUID"] for found in operator.execute(context())] == [STUDY, f"{STUDY}.9"]
+    assert search(filters={"StudyDate": [None, date(2025, 12, 31)]}) == []
 
 
 def test_names_are_matched_fuzzily_where_the_server_can(store, study):
@@ -110,9 +125,13 @@ def test_names_are_matched_fuzzily_where_the_server_can(store, study):
         ({"return_fields": "StudyDate"}, "list of keywords"),
         ({"return_fields": ["StudyDay"]}, "not an attribute"),
         ({"limit": 0}, "1 or more"),
-        ({"limit": "many"}, "whole number"),
+        ({"limit": "many"}, "whole number, 0 or more; a value of type str"),
+        ({"limit": -1}, "-1 was given"),
+        ({"limit": None}, "type NoneType"),
+        ({"filters": {"StudyDate": (None, None)}}, "neither start nor end"),
+        ({"filters": {"StudyDate": [date(2026, 2, 1), date(2026, 1, 1)]}}, "ends before it starts"),
         ({"report_uri": "report.jsonl"}, "absolute path"),
-        ({"report_uri": "gs://bucket/*.jsonl"}, "no wildcards"),
+        ({"report_uri": "gs://bucket/*.jsonl"}, "without wildcards"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_sent(store, arguments, words):
