@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from airflow_dicomweb.dicomweb.auth import Anonymous, Basic, Bearer, Google
     from airflow_dicomweb.dicomweb.client import DicomWebClient
+    from airflow_dicomweb.dicomweb.entries import Entry, Opener
     from airflow_dicomweb.dicomweb.resources import InstancePath, SeriesPath, StudyPath
     from airflow_dicomweb.dicomweb.retries import RetryPolicy
     from airflow_dicomweb.dicomweb.stow import InstanceOutcome, StoreResult
@@ -19,9 +20,11 @@ _ROOMS = {
     "Basic": "auth",
     "Bearer": "auth",
     "DicomWebClient": "client",
+    "Entry": "entries",
     "Google": "auth",
     "InstanceOutcome": "stow",
     "InstancePath": "resources",
+    "Opener": "entries",
     "RetrievedFile": "wado",
     "RetryPolicy": "retries",
     "SeriesPath": "resources",
@@ -34,9 +37,11 @@ __all__ = [
     "Basic",
     "Bearer",
     "DicomWebClient",
+    "Entry",
     "Google",
     "InstanceOutcome",
     "InstancePath",
+    "Opener",
     "RetrievedFile",
     "RetryPolicy",
     "SeriesPath",
