@@ -164,7 +164,8 @@ class Parser:
         self._begun = re.compile(start + b"(?:-|" + blanks + b"\r?)\\Z")
         self._max_header_bytes, self._max_parts, self._max_bytes = max_header_bytes, max_parts, max_bytes
         # A body may open with its first boundary, so the line end that belongs to every delimiter is supplied.
-        self._buffer = bytearray(b"\r\n")
+        self._buffer = b"\r\n"
+        self._at = 0
         self._state: Callable[[], Sequence[Event] | None] = self._preamble
         self._parts = self._bytes = self._part_bytes = 0
         self._expected: int | None = None
@@ -182,7 +183,8 @@ class Parser:
         self._bytes += len(data)
         if self._max_bytes is not None and self._bytes > self._max_bytes:
             raise ProtocolError(f"the multipart answer is larger than {self._max_bytes} bytes")
-        self._buffer += data
+        # Mostly nothing was held back, and then nothing is copied.
+        self._buffer, self._at = self._buffer[self._at :] + data, 0
         while (event := self._state()) is not None:
             yield from event
 
@@ -209,14 +211,15 @@ class Parser:
 
         A boundary that goes on with other characters is content: another body's boundary may begin like this one's.
         """
-        length, at = len(self._buffer), self._buffer.find(self._delimiter)
+        length, at = len(self._buffer), self._buffer.find(self._delimiter, self._at)
         if at >= 0:
             if match := self._whole.search(self._buffer, at):
-                return match.start(), b"--" if match[0].endswith(b"--") else b"\r\n"
+                return match.start() - self._at, b"--" if match[0].endswith(b"--") else b"\r\n"
             # What could be the start of a delimiter is held back.
             if match := self._begun.search(self._buffer, max(length - len(self._delimiter) - _MAX_PADDING, at)):
-                return match.start(), None
-        return max(length - len(self._delimiter) + 1, 0), None
+                return match.start() - self._at, None
+        held = self._buffer.find(b"\r", max(length - len(self._delimiter) + 1, self._at))
+        return (length if held < 0 else held) - self._at, None
 
     def _pass_delimiter(self, ending: bytes) -> None:
         """Drop the delimiter at the start of the buffer and enter what follows it."""
@@ -225,17 +228,17 @@ class Parser:
             self._state = self._epilogue
             return
         # The line end stays: a part without headers begins with the empty line that follows it.
-        self._drop(self._buffer.index(b"\r\n", len(self._delimiter)))
+        self._at = self._buffer.index(b"\r\n", self._at + len(self._delimiter))
         self._state = self._headers
 
     def _headers(self) -> Sequence[Event] | None:
-        end = self._buffer.find(b"\r\n\r\n")
-        if (end if end >= 0 else len(self._buffer)) > self._max_header_bytes:
+        end = self._buffer.find(b"\r\n\r\n", self._at)
+        if (end if end >= 0 else len(self._buffer)) - self._at > self._max_header_bytes:
             raise ProtocolError(f"the headers of a multipart part are longer than {self._max_header_bytes} bytes")
         if end < 0:
             return None
-        headers = _parse_headers(bytes(self._buffer[:end]))
-        self._drop(end + 4)
+        headers = _parse_headers(self._buffer[self._at : end])
+        self._at = end + 4
         self._parts += 1
         if self._max_parts is not None and self._parts > self._max_parts:
             raise ProtocolError(f"the multipart answer has more than {self._max_parts} parts")
@@ -266,14 +269,13 @@ class Parser:
     def _give(self, count: int) -> Sequence[Event]:
         if not count:
             return ()
-        data = bytes(self._buffer[:count])
+        data = self._buffer[self._at : self._at + count]
         self._drop(count)
         self._part_bytes += count
         return (PartData(data),)
 
     def _drop(self, count: int) -> None:
-        if count > 0:
-            del self._buffer[:count]
+        self._at += count
 
 
 def _parse_headers(block: bytes) -> dict[str, str]:
