@@ -25,6 +25,7 @@ from airflow_dicomweb.dicomweb.entries import Entry, UnlistedDirectoryError, Unr
 from airflow_dicomweb.dicomweb.sources import Source, list_sources
 from airflow_dicomweb.emulator import Emulator
 from airflow_dicomweb.healthcare.client import HealthcareClient
+from airflow_dicomweb.healthcare.gcs import Buckets
 from tests.dicomweb.instances import PYDICOM_FILES, part10, series_of
 from tests.servers.orthanc import Orthanc
 
@@ -365,3 +366,15 @@ def test_the_files_of_pydicom_are_the_same_zipped(client: DicomWebClient, tmp_pa
         again = client.store(archive)
     assert plain.created == again.identical > 0
     assert (again.created, again.failed) == (0, 0)
+
+
+def test_an_archive_in_a_bucket_is_opened_too(bucket: str) -> None:
+    buckets = Buckets()
+    buckets.write(bucket, "in/x.zip", zipped(CONTENT))
+    buckets.write(bucket, "in/y", b"beside it")
+    found = listed(f"gs://{bucket}/in/**", buckets=buckets)
+    root = f"gs://{bucket}/in"
+    assert [each.name for each in found] == [*(f"{root}/x.zip/{name}" for name in sorted(CONTENT)), f"{root}/y"]
+    assert [read(each) for each in found[:-1]] == [CONTENT[name] for name in sorted(CONTENT)]
+    buckets.write(bucket, "in/x.zip", zipped(CONTENT)[:-30])
+    assert "damaged or not whole" in refusal(listed(f"gs://{bucket}/in/*.zip", buckets=buckets)[0])

@@ -21,9 +21,12 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
 )
 
+from airflow_dicomweb.dicomweb.auth import Bearer
 from airflow_dicomweb.dicomweb.elements import BrokenStructure
 from airflow_dicomweb.dicomweb.part10 import NoPart10Header, UnusableFile, read_header
 from airflow_dicomweb.dicomweb.structure import check_structure
+from airflow_dicomweb.emulator import Emulator
+from airflow_dicomweb.healthcare.client import HealthcareClient
 from tests.dicomweb.instances import PYDICOM_FILES, all_files, part10
 
 SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
@@ -268,3 +271,14 @@ def test_bytes_that_were_changed_or_lost_never_lead_anywhere_else(changes: list[
 
 def test_the_header_alone_does_not_tell() -> None:
     assert read_header(PYDICOM_FILES / "MR_truncated.dcm").path.instance
+
+
+def test_what_is_cut_short_is_not_sent_and_all_else_is(dicomweb_emulator: Emulator) -> None:
+    server = dicomweb_emulator
+    with HealthcareClient(server.dicom_store, base_url=server.base_url, credentials=Bearer("any")) as client:
+        plain = client.store(PYDICOM_FILES / "rtplan_truncated.dcm").outcomes[0].outcome
+        result = client.store(PYDICOM_FILES, check="structure")
+    assert plain == "created"
+    found = {Path(each.source).name: each.reason for each in result.outcomes if each.reason in BROKEN.values()}
+    assert found == {name: reason for name, reason in BROKEN.items() if name != "DICOMDIR-nooffset"}
+    assert (result.created, result.identical, result.failed, result.skipped) == (115, 1, 15, 18)
