@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from pydicom.dataset import Dataset
 
 from airflow_dicomweb.emulator import Emulator
@@ -45,12 +46,23 @@ def image(study: str) -> Dataset:
     return data
 
 
+def write_photo(folder: Path) -> None:
+    """The photo of the documents, and what they say is known of it."""
+    folder.mkdir()
+    Image.new("RGB", (32, 16), "red").save(folder / "wound.jpg")
+    (said,) = (block.text for block in blocks("text") if "SeriesDescription" in block.text)
+    (folder / "wound.json").write_text(said)
+
+
 @pytest.fixture
 def run_block(
     store: Emulator, tmp_path: Path, fake_gcs: str, request: pytest.FixtureRequest
 ) -> Callable[[Block], dict[str, Any]]:
     """Run a block as it stands, with this machine's servers and folders for those that it names."""
     write_study(tmp_path / "incoming", STUDY)
+    write_photo(tmp_path / "photos")
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "letter.pdf").write_bytes(b"%PDF-1.7\ntrailer<<>>\n%%EOF\n")
     image("1.2.826.0.1.3680043.8.498.4").save_as(tmp_path / "image.dcm", enforce_file_format=True)
 
     def run_it(block: Block) -> dict[str, Any]:
