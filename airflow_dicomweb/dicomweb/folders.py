@@ -45,8 +45,10 @@ class Incoming:
 
         :raises ConfigurationError: If they cannot be written.
         """
-        with writing():
+        try:  # a context manager would cost as much as the checksum
             self.file.write(data)
+        except OSError as error:
+            raise _unwritable(error) from None
         self._checksum.add(data)
 
     def rewound(self) -> BinaryIO:
@@ -145,6 +147,7 @@ class Folder:
                 "the destination must be the path of a folder (text, or a pathlib.Path), or gs://BUCKET/PREFIX"
             )
         self._folder = Path(text)
+        self._text = os.path.join(self._folder, "")  # noqa: PTH118 - to put names behind
         self._staging = self._folder / f".{label}.part"
         self._marks = Marks(self._folder) if marks is None else marks
         self._kept: dict[str, tuple[Kept, Path | None]] = {}
@@ -166,15 +169,15 @@ class Folder:
 
         :raises ConfigurationError: If not, without the names.
         """
-        paths = [self._folder / name for name in names]
+        paths = [f"{self._text}{name}" for name in names]
         with writing():
-            for folder in {path.parent for path in paths} or {self._folder}:
-                above = folder
+            for folder in {path.rpartition("/")[0] for path in paths}:
+                above = Path(folder)
                 while not os.path.lexists(above):
                     above = above.parent
                 # Only writing tells: a file system may be read-only, or its permissions more than mode bits.
                 tempfile.TemporaryFile(dir=above).close()
-            if any(path.is_dir() for path in paths):
+            if any(map(os.path.isdir, paths)):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
     def look(self, candidates: Iterable[tuple[str, str]]) -> None:
@@ -214,7 +217,7 @@ class Folder:
         with writing():
             incoming.file.close()
             self._marks.set(path, incoming.mark(key))
-            path.replace(staged)
+            os.replace(path, staged)  # noqa: PTH105 - without making another path object of each
         with self._lock:
             self._kept[key] = self._entry(name, incoming.size), staged
 
@@ -238,16 +241,16 @@ class Folder:
         if arrived:
             self.check(arrived)
         with writing():
-            for folder in {(self._folder / name).parent for name in arrived}:
-                folder.mkdir(parents=True, exist_ok=True)
+            for folder in {f"{self._text}{name}".rpartition("/")[0] for name in arrived}:
+                Path(folder).mkdir(parents=True, exist_ok=True)
             for name, staged in arrived.items():
-                staged.replace(self._folder / name)
+                os.replace(staged, f"{self._text}{name}")  # noqa: PTH105 - as above
         # With it goes what processes that were killed have left of this retrieval.
         shutil.rmtree(self._staging, ignore_errors=True)
         return {key: kept for key, (kept, _) in self._kept.items()}
 
     def _entry(self, name: str, size: int) -> Kept:
-        return Kept(name, str(self._folder / name), size)
+        return Kept(name, f"{self._text}{name}", size)
 
     def _staged(self, key: str) -> Path:
         return self._staging / hashlib.sha256(key.encode()).hexdigest()[:40]
@@ -273,5 +276,9 @@ def writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ConfigurationError(f"the destination must be a folder that can be written to: {reason}") from None
+        raise _unwritable(error) from None
+
+
+def _unwritable(error: OSError) -> ConfigurationError:
+    reason = error.strerror or type(error).__name__
+    return ConfigurationError(f"the destination must be a folder that can be written to: {reason}")
