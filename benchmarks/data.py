@@ -74,13 +74,13 @@ def write_shelf(place: Path, number: int, count: int, frames: int = 1, rows: int
             uid = f"{shelf.series}.{100_000 + index}"
             head = _head(shelf, uid, frames=frames, rows=rows, index=index)
             summed = hashlib.sha256()
+            size = len(head) + 2 * rows * rows * frames
+            body.write(part_head(size, first=index == 0))
             with (shelf.folder / f"IM{index:06d}.dcm").open("wb") as file:
-                body.write(part_head(first=index == 0))
                 for block in (head, *(noise.randbytes(2 * rows * rows) for _ in range(frames))):
                     file.write(block)
                     body.write(block)
                     summed.update(block)
-                size = file.tell()
             digests[uid] = summed.hexdigest()
         body.write(CLOSING)
     return replace(shelf, digests=digests, size=size)
@@ -96,22 +96,23 @@ def write_sparse_shelf(place: Path, number: int, fragments: int, fragment_size: 
     uid = f"{shelf.series}.100000"
     head = _head(shelf, uid, frames=fragments, rows=512, index=0, syntax=JPEGBaseline8Bit)
     path = shelf.folder / "IM000000.dcm"
-    size = 0
-    for file_path, before, after in ((path, b"", b""), (shelf.body, part_head(first=True), CLOSING)):
+    size = len(head) + 8 + fragments * (8 + fragment_size) + 8
+    for file_path, before, after in ((path, b"", b""), (shelf.body, part_head(size, first=True), CLOSING)):
         with file_path.open("wb") as file:
             file.write(before + head + b"\xfe\xff\x00\xe0\x00\x00\x00\x00")
             for _ in range(fragments):
                 file.write(b"\xfe\xff\x00\xe0" + fragment_size.to_bytes(4, "little"))
                 file.seek(fragment_size, 1)
             file.write(b"\xfe\xff\xdd\xe0\x00\x00\x00\x00")
-            size = file.tell() - len(before)
             file.write(after)
     return replace(shelf, digests={uid: digest_of(path)}, size=size)
 
 
-def part_head(*, first: bool) -> bytes:
-    """Give what stands before an instance in the multipart body."""
-    return f"{'' if first else chr(13) + chr(10)}--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+def part_head(size: int, *, first: bool) -> bytes:
+    """Give what stands before an instance in the multipart body: the headers that Orthanc's answers have."""
+    lines = ["" if first else "\r\n", f"--{BOUNDARY}\r\n"]
+    lines += ["Content-Type: application/dicom\r\n", f"Content-Length: {size}\r\n\r\n"]
+    return "".join(lines).encode()
 
 
 def digest_of(path: Path) -> str:
