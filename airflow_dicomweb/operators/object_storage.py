@@ -122,6 +122,8 @@ def _look(path: str | ObjectStoragePath) -> tuple[_Place, dict[str, Any]] | None
     except Exception as error:  # noqa: BLE001 - each storage has errors of its own
         raise ConfigurationError(f"{scheme}:// cannot be opened: {type(error).__name__}") from None
     place = _Place(files, where.path.rstrip("/") or where.path, scheme)
+    if not str(path).rstrip("/").endswith(place.last_name):
+        return None  # a wildcard at the end was taken for the mark of a query, and is lost
     with _asking(scheme):
         files.invalidate_cache()
         try:

@@ -112,6 +112,16 @@ def test_directories_globs_and_files_are_listed_without_their_connection(
     assert all(contents)
 
 
+def test_a_wildcard_at_the_end_is_no_query(bucket_in_memory: str) -> None:
+    put(bucket_in_memory, {"in/a": b"1", "in/ab": b"2", "in/ac": b"3"})
+    root = f"memory://secret_conn@{bucket_in_memory}/in"
+    assert [name[-2:] for name in names(f"{root}/a?")] == ["ab", "ac"]
+    assert names(f"{root}/?") == [f"memory://{bucket_in_memory}/in/a"]
+    for uri in (f"{root}/a#", f"{root}/b?"):
+        with pytest.raises(ConfigurationError):
+            names(uri)
+
+
 def test_shards_of_a_storage_are_a_partition(bucket_in_memory: str) -> None:
     put(bucket_in_memory, {f"in/{number}": b"x" for number in range(20)} | {"in/c.zip": archive({"x": b"", "y": b""})})
     source = f"memory://{bucket_in_memory}/in"
