@@ -11,12 +11,13 @@ import queue
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from airflow_dicomweb.emulator.matching import fuzzy_match
+from airflow_dicomweb.emulator.receiving import sync_folder
 
 T = TypeVar("T")
 
@@ -86,8 +87,8 @@ CREATE INDEX IF NOT EXISTS operation_errors_of ON operation_errors (operation);
 class _Part(Generic[T]):
     """What one thread writes in a transaction of several."""
 
-    def __init__(self, write: Callable[[sqlite3.Connection], T]) -> None:
-        self._write = write
+    def __init__(self, write: Callable[[sqlite3.Connection], T], folders: Iterable[Path]) -> None:
+        self._write, self.folders = write, folders
         self.result: T | None = None
         self.error: BaseException | None = None
         self.done = False
@@ -152,12 +153,13 @@ class Database:
                 self._writer.rollback()
                 raise
 
-    def write_together(self, write: Callable[[sqlite3.Connection], T]) -> T:
+    def write_together(self, write: Callable[[sqlite3.Connection], T], folders: Iterable[Path] = ()) -> T:
         """Write in one transaction with whatever other threads wait to write: they share one sync of the disk.
 
         :param write: Writes, and gives what this gives once that is on the disk; an exception undoes this part alone.
+        :param folders: Where the files are that the rows will name; their names are put on the disk first.
         """
-        part = _Part(write)
+        part = _Part(write, folders)
         self._waiting.append(part)
         with self._writer_lock:
             if not part.done:
@@ -169,6 +171,8 @@ class Database:
     def _write_waiting(self) -> None:
         parts = [self._waiting.popleft() for _ in range(len(self._waiting))]
         try:
+            for folder in {folder for part in parts for folder in part.folders}:
+                sync_folder(folder)
             self._writer.execute("BEGIN IMMEDIATE")
             for part in parts:
                 part.write_apart(self._writer)

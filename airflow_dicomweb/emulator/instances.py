@@ -26,7 +26,7 @@ from typing import Literal
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath
 from airflow_dicomweb.emulator.data_folder import INDEX, own_files, refuse_foreign, unusable
 from airflow_dicomweb.emulator.database import Database
-from airflow_dicomweb.emulator.receiving import Incoming, Places, sync_folder
+from airflow_dicomweb.emulator.receiving import Incoming, Places
 from airflow_dicomweb.errors import ConfigurationError
 
 Outcome = Literal["created", "replaced", "identical", "conflict", "deleting", "no store"]
@@ -144,8 +144,7 @@ class Instances:
         """
         for candidate in candidates:
             candidate.incoming.sync()
-        for folder in {candidate.incoming.path.parent for candidate in candidates}:
-            sync_folder(folder)
+        folders = {candidate.incoming.path.parent for candidate in candidates}
         superseded: set[str] = set()
 
         def insert(index: sqlite3.Connection) -> list[Outcome]:
@@ -156,7 +155,7 @@ class Instances:
                 superseded.update(old)
             return outcomes
 
-        outcomes = self.database.write_together(insert)
+        outcomes = self.database.write_together(insert, folders)
         for candidate, outcome in zip(candidates, outcomes, strict=True):
             if outcome in {"created", "replaced"} and candidate.incoming.id not in superseded:
                 candidate.incoming.keep()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,17 +26,22 @@ class Stores:
 
     def __init__(self, instances: Instances) -> None:
         self._instances, self._database = instances, instances.database
+        self._rows: dict[str, int] = {}
+        self._rows_lock = threading.Lock()
 
     def row(self, store: str) -> int:
         """Give the row number of a store.
 
         :raises ApiError: 404 if there is none of that name.
         """
-        with self._database.reading() as index:
+        known = self._rows.get(store)
+        if known is not None:
+            return known
+        with self._rows_lock, self._database.reading() as index:
             row = index.execute("SELECT id FROM stores WHERE name = ?", [store]).fetchone()
-        if row is None:
-            raise ApiError(404, f"DICOM store {store} {_NO_ACCESS}")
-        return int(row["id"])
+            if row is None:
+                raise ApiError(404, f"DICOM store {store} {_NO_ACCESS}")
+            return self._rows.setdefault(store, int(row["id"]))
 
     def has_dataset(self, dataset: str) -> bool:
         """Tell whether there is a dataset of that name."""
@@ -128,8 +134,10 @@ class Stores:
         """
         row = self.row(store)
         held = self._instances.find(row)
-        with self._database.writing() as index:
+        with self._rows_lock, self._database.writing() as index:
             index.execute("DELETE FROM stores WHERE id = ?", [row])
+            # Not before nobody can read it any more, and before another of the same name can be made.
+            self._rows.pop(store, None)
         self._instances.forget(held)
 
     def delete_dataset(self, dataset: str) -> None:
@@ -140,8 +148,9 @@ class Stores:
         self.check_dataset(dataset)
         for store in self.list_stores(dataset):
             self.delete_store(store["name"])
-        with self._database.writing() as index:
+        with self._rows_lock, self._database.writing() as index:
             index.execute("DELETE FROM datasets WHERE name = ?", [dataset])
+            self._rows.clear()
 
 
 def _described(row: sqlite3.Row) -> dict[str, Any]:
