@@ -47,6 +47,10 @@ def read_video(bulk: Source) -> FileFacts:
     :raises ConfigurationError: If no DICOM transfer syntax takes it, or it cannot be read; the message says why.
     """
     start = next(blocks_of(bulk), b"")
+    if start[4:12] == b"ftypqt  ":
+        raise ConfigurationError(
+            "the video is in a QuickTime container (MOV): put it into MP4, which needs no new coding"
+        )
     video = _mp4(bulk) if start[4:8] == b"ftyp" else _mpeg2(start)
     size = video.rows * video.columns * 3 * (video.frames or 1)
     fixed = {
@@ -116,7 +120,7 @@ def _mp4(bulk: Source) -> _Video:
     except (KeyError, IndexError, struct.error):
         raise _damaged() from None
     if not frames or not scale or not duration or not rows or not columns:
-        raise ConfigurationError("the MP4 file does not say its number of frames, size or duration")
+        raise ConfigurationError("the MP4 file does not say its number of frames, size or duration, or is fragmented")
     return _Video(syntax, method, rows, columns, frames * scale / duration, frames, bits)
 
 

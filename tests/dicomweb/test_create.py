@@ -296,6 +296,7 @@ def test_an_mpeg_2_video_needs_its_number_of_frames(level: int, syntax: str) -> 
         (mp4(profile=77), "profile 77"),
         (mp4(level=51), "level 5.1"),
         (mp4(coding=b"vp09", configuration=b"\0\0\0\x08vpcC"), "neither H.264"),
+        (mp4().replace(b"ftypisom", b"ftypqt  "), "QuickTime"),
         (mp4(tracks=b"soun"), "0 video tracks"),
         (mp4(tracks=b"videvide"), "2 video tracks"),
         (mp4(frames=0), "number of frames"),
