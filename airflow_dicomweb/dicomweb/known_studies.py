@@ -9,7 +9,7 @@ import logging
 from collections import OrderedDict
 
 from airflow_dicomweb.dicomweb.resources import InstancePath
-from airflow_dicomweb.dicomweb.settling import InstanceIds, Sender, StoreServer, is_unusable
+from airflow_dicomweb.dicomweb.settling import Sender, StoreServer, is_unusable
 from airflow_dicomweb.errors import DicomWebError
 
 _log = logging.getLogger(__name__)
@@ -27,28 +27,27 @@ class KnownStudies:
 
     def __init__(self, server: StoreServer, sender: Sender) -> None:
         self._server, self._sender = server, sender
-        self._known: OrderedDict[str, InstanceIds | DicomWebError] = OrderedDict()
+        # Hashes, not UIDs: a study may have very many instances. A false hit, one in 10**13 of a million, is an instance
+        # that counts as identical; where bytes are compared, it is found not to be there.
+        self._known: OrderedDict[str, set[int] | DicomWebError] = OrderedDict()
 
-    def instances_of(self, study: str) -> InstanceIds | DicomWebError:
-        """Give what the server has of a study, or why that cannot be known."""
+    def has(self, path: InstancePath) -> bool | DicomWebError:
+        """Tell whether the server has an instance, or why that cannot be known."""
+        study = path.study
         if study in self._known:
             self._known.move_to_end(study)
         elif self._sender.stop is None:
             self._known[study] = self._search(study)
             while len(self._known) > 1 and (len(self._known) > _STUDIES or self._size() > _INSTANCES):
                 self._known.popitem(last=False)
-        return self._known.get(study, set())
-
-    def names(self, path: InstancePath) -> bool:
-        """Tell whether the server's search names an instance."""
-        known = self.instances_of(path.study)
-        return isinstance(known, set) and (path.series, path.instance) in known
+        known = self._known.get(study, set())
+        return known if isinstance(known, DicomWebError) else hash((path.series, path.instance)) in known
 
     def add(self, path: InstancePath) -> None:
         """Remember an instance that was stored now."""
         known = self._known.get(path.study)
         if isinstance(known, set):
-            known.add((path.series, path.instance))
+            known.add(hash((path.series, path.instance)))
 
     def forget(self, study: str) -> None:
         """Have a study asked about again."""
@@ -57,9 +56,9 @@ class KnownStudies:
     def _size(self) -> int:
         return sum(len(known) for known in self._known.values() if isinstance(known, set))
 
-    def _search(self, study: str) -> InstanceIds | DicomWebError:
+    def _search(self, study: str) -> set[int] | DicomWebError:
         try:
-            return self._server.instances_of(study)
+            return {hash(pair) for pair in self._server.instances_of(study)}
         except DicomWebError as error:
             if is_unusable(error):
                 self._sender.note(error, stop=True)

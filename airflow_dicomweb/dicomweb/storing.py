@@ -177,7 +177,7 @@ class _Run:
     def _was_stored(self, source: Source) -> bool:
         """Take over what an earlier try has stored, if it is still there."""
         outcome = self._hooks.earlier(source) if self._hooks.earlier is not None else None
-        if outcome is None or outcome.path is None or not self._known.names(outcome.path):
+        if outcome is None or outcome.path is None or self._known.has(outcome.path) is not True:
             return False
         self._settle(outcome)
         return True
@@ -194,11 +194,11 @@ class _Run:
                 self._awaited.add(uid)
             else:
                 self._busy[uid] = item.source.ordinal
-                known = self._known.instances_of(item.path.study)
-                if isinstance(known, DicomWebError):
-                    self._record(outcome_of(item, "failed", reason=f"{_CANNOT_BE_ASKED}: {known}"))
+                existed = self._known.has(item.path)
+                if isinstance(existed, DicomWebError):
+                    self._record(outcome_of(item, "failed", reason=f"{_CANNOT_BE_ASKED}: {existed}"))
                     continue
-                item.existed = (item.path.series, item.path.instance) in known
+                item.existed = existed
                 if item.existed and not self._server.habits.reports_conflicts:
                     self._start(self._sender.compare, item)
                 else:
