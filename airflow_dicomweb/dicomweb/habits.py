@@ -7,7 +7,7 @@ Orthanc 1.10 and tiny-pacs-dicomweb 0.1 are as the tests run them. Google is as 
 it, dcm4chee as its sources have it; neither is run.
 
 Source: https://orthanc.uclouvain.be/book/plugins/dicomweb.html; Cloud Healthcare API, DICOM conformance statement;
-https://github.com/dcm4che/dcm4chee-arc-light (``StowRS``, ``StudyMgtRS``, ``RejectRS``, ``OverwritePolicy``, 5.34).
+https://github.com/dcm4che/dcm4chee-arc-light (``StowRS``, ``StudyMgtRS``, ``IocmRS``, ``OverwritePolicy``, 5.35).
 """
 
 from __future__ import annotations
