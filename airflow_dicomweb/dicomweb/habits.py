@@ -33,7 +33,7 @@ class ServerHabits:
         when it has the same. Where not, existence is asked and bytes are compared before anything is sent.
     :param keeps_bytes: Gives an instance back byte for byte as it was sent.
     :param keeps_data_set: Gives the data set back byte for byte, whatever becomes of the preamble and of group 0002.
-        Where not even that holds, what is stored cannot be compared with what was sent.
+        Where not even that holds, elements are compared, however they are written.
     :param single_part: Takes and gives one instance without a multipart body around it.
     :param storage_classes: Storage classes that a request may ask for.
     :param takes_bulk_data: Makes an instance from JSON metadata and bulk data; others need it as a Part 10 file.
