@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_dicomweb.dicomweb.auth import Anonymous, Basic, Bearer, Google
+    from airflow_dicomweb.dicomweb.bulk_data import BulkData
     from airflow_dicomweb.dicomweb.client import DicomWebClient
     from airflow_dicomweb.dicomweb.entries import Entry, Opener
+    from airflow_dicomweb.dicomweb.frames import Frame
     from airflow_dicomweb.dicomweb.resources import InstancePath, SeriesPath, StudyPath
     from airflow_dicomweb.dicomweb.retries import RetryPolicy
     from airflow_dicomweb.dicomweb.stow import InstanceOutcome, StoreResult
@@ -19,8 +21,10 @@ _ROOMS = {
     "Anonymous": "auth",
     "Basic": "auth",
     "Bearer": "auth",
+    "BulkData": "bulk_data",
     "DicomWebClient": "client",
     "Entry": "entries",
+    "Frame": "frames",
     "Google": "auth",
     "InstanceOutcome": "stow",
     "InstancePath": "resources",
@@ -36,8 +40,10 @@ __all__ = [
     "Anonymous",
     "Basic",
     "Bearer",
+    "BulkData",
     "DicomWebClient",
     "Entry",
+    "Frame",
     "Google",
     "InstanceOutcome",
     "InstancePath",

@@ -80,7 +80,7 @@ def while_more_comes(policy: RetryPolicy, place: Place, attempt: Callable[[], No
 
 def in_parallel(items: Sequence[T], step: Callable[[T], None], workers: int) -> None:
     """Do something with each item, so many at a time; after the first error nothing more is begun."""
-    if len(items) == 1 or workers == 1:
+    if len(items) <= 1 or workers == 1:
         for item in items:
             step(item)
         return

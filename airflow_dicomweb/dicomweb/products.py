@@ -6,43 +6,106 @@ Source: DICOM PS3.18 sections 10.4.1.1.2 (metadata), 10.4.1.1.3 (frames) and 10.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from airflow_dicomweb.dicomweb.downloading import in_parallel, name_of, while_more_comes
+from airflow_dicomweb.dicomweb.downloading import download, in_parallel, name_of, while_more_comes
 from airflow_dicomweb.dicomweb.exchanges import Exchanges
 from airflow_dicomweb.dicomweb.folders import Place, arriving
-from airflow_dicomweb.dicomweb.frames import EXTENSIONS, OTHER_EXTENSION, Frame, accepted, read_frames
-from airflow_dicomweb.dicomweb.media_types import DICOM_JSON
+from airflow_dicomweb.dicomweb.frames import EXTENSIONS, OTHER_EXTENSION, Frame, accepted, check_frames, read_frames
+from airflow_dicomweb.dicomweb.media_types import DICOM, DICOM_JSON
 from airflow_dicomweb.dicomweb.metadata import data_sets
 from airflow_dicomweb.dicomweb.multipart import PartData, PartEnd
-from airflow_dicomweb.dicomweb.qido import Query
+from airflow_dicomweb.dicomweb.qido import Query, check_count
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath
-from airflow_dicomweb.dicomweb.wado import RetrievedFile, parts
-from airflow_dicomweb.errors import NotFoundError, ProtocolError
+from airflow_dicomweb.dicomweb.stow import check_choice
+from airflow_dicomweb.dicomweb.wado import RENDERED, RetrievedFile, check_viewport, parts
+from airflow_dicomweb.errors import ConfigurationError, NotFoundError, ProtocolError
+
+FILE_TYPES = (DICOM, *RENDERED, DICOM_JSON)
+"""What files can be retrieved: instances or frames as they are stored, pictures, metadata."""
 
 _EXTENSIONS = {"image/png": ".png", "image/jpeg": ".jpg"}
 
 
-def download_pictures(
-    exchanges: Exchanges,
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What files are retrieved, and how; checked.
+
+    :param frames: Numbers of frames; none for all of an instance.
+    :param media_type: One of :data:`FILE_TYPES`.
+    :param query: Of pictures.
+    :param workers: Requests at the same time.
+    :param resume: Whether what is there and whole is left as it is.
+    """
+
+    frames: tuple[int, ...]
+    media_type: str
+    query: Query
+    workers: int
+    resume: bool
+
+    def label(self, wanted: ResourcePath) -> str:
+        """Name what is retrieved, fit for a file name."""
+        uid = str(wanted).rpartition("/")[2]
+        kind = "frames" if self.frames else self.media_type.rpartition("/")[2]
+        return uid if self.media_type == DICOM and not self.frames else f"{uid}.{kind}"
+
+    def example(self, wanted: ResourcePath) -> str:
+        """Give the name, or one like the names, of what is to be written, to see whether it can be."""
+        if self.media_type == DICOM_JSON:
+            return metadata_name(wanted)
+        if isinstance(wanted, InstancePath):
+            return _name(wanted, None, _EXTENSIONS.get(self.media_type, ".dcm"))
+        return f"{wanted.study}/{getattr(wanted, 'series', '-')}/-.dcm"
+
+
+def checked_wish(
     wanted: ResourcePath,
-    place: Place,
     *,
-    media_type: str,
-    query: Query,
-    frames: Sequence[int],
-    workers: int,
-    resume: bool,
-) -> list[RetrievedFile]:
+    frames: Sequence[int] | None = None,
+    media_type: str = DICOM,
+    viewport: tuple[int, int] | None = None,
+    workers: int = 4,
+    resume: bool = True,
+) -> Wish:
+    """Check what a caller wants.
+
+    :raises ConfigurationError: If it cannot be meant.
+    """
+    numbers = () if frames is None else check_frames(frames)
+    check_choice(media_type, "media_type", FILE_TYPES)
+    check_count(workers, "workers", least=1)
+    if numbers and (not isinstance(wanted, InstancePath) or media_type == DICOM_JSON):
+        raise ConfigurationError("frames are of one instance: its series and instance UID are needed, and no metadata")
+    if viewport is not None and media_type not in RENDERED:
+        raise ConfigurationError("a viewport is for pictures: image/png or image/jpeg")
+    query = (("viewport", check_viewport(viewport)),) if viewport is not None else ()
+    return Wish(tuple(dict.fromkeys(numbers)), media_type, query, workers, resume)
+
+
+def download_files(exchanges: Exchanges, wanted: ResourcePath, place: Place, wish: Wish) -> list[RetrievedFile]:
+    """Write what is wished for to files."""
+    if wish.media_type == DICOM_JSON:
+        return download_metadata(exchanges, wanted, place, resume=wish.resume)
+    if wish.media_type in RENDERED:
+        return download_pictures(exchanges, wanted, place, wish)
+    if isinstance(wanted, InstancePath) and wish.frames:
+        return download_frames(exchanges, wanted, place, wish)
+    return download(exchanges, wanted, place, workers=wish.workers, resume=wish.resume)
+
+
+def download_pictures(exchanges: Exchanges, wanted: ResourcePath, place: Place, wish: Wish) -> list[RetrievedFile]:
     """Write a picture of each instance, or of each of some frames of one, to files of their own."""
     if not (named := sorted(exchanges.named(wanted))):
         raise NotFoundError(404, "GET", str(wanted), "the server's search finds no instance of it")
     pieces: list[tuple[InstancePath, int | None]]
-    pieces = [(path, frame) for path in named for frame in frames or (None,)]
-    keys = {f"{_rendered(*piece)} {media_type} {query}": piece for piece in pieces}
+    pieces = [(path, frame) for path in named for frame in wish.frames or (None,)]
+    media_type = wish.media_type
+    keys = {f"{_rendered(*piece)} {media_type} {wish.query}": piece for piece in pieces}
     names = {key: _name(*piece, _EXTENSIONS[media_type]) for key, piece in keys.items()}
 
     def fetch(key: str) -> None:
-        with exchanges.stream(_rendered(*keys[key]), media_type, query) as answer, arriving(place) as incoming:
+        with exchanges.stream(_rendered(*keys[key]), media_type, wish.query) as answer, arriving(place) as incoming:
             for event in parts(answer.blocks(), answer.headers.get("Content-Type"), media_type):
                 if isinstance(event, PartData):
                     incoming.write(event.data)
@@ -55,23 +118,21 @@ def download_pictures(
     def attempt() -> None:
         here = place.keys
         try:
-            in_parallel([key for key in keys if key not in here], fetch, workers)
+            in_parallel([key for key in keys if key not in here], fetch, wish.workers)
         finally:
             place.settle()
 
     with place:
-        if resume:
+        if wish.resume:
             place.look(names.items())
         while_more_comes(exchanges.retry_policy, place, attempt)
         kept = place.finish()
     return [RetrievedFile(kept[key].location, path, kept[key].size, frame) for key, (path, frame) in keys.items()]
 
 
-def download_frames(
-    exchanges: Exchanges, instance: InstancePath, place: Place, *, frames: Sequence[int], resume: bool
-) -> list[RetrievedFile]:
+def download_frames(exchanges: Exchanges, instance: InstancePath, place: Place, wish: Wish) -> list[RetrievedFile]:
     """Write frames as they are stored to files of their own."""
-    numbers = tuple(dict.fromkeys(frames))
+    numbers = wish.frames
     keys = {number: f"{instance}/frames/{number}" for number in numbers}
 
     def keep(frame: Frame) -> None:
@@ -87,7 +148,7 @@ def download_frames(
         place.settle()
 
     with place:
-        if resume:
+        if wish.resume:
             endings = dict.fromkeys([*EXTENSIONS.values(), OTHER_EXTENSION])
             place.look((key, _name(instance, number, end)) for number, key in keys.items() for end in endings)
         while_more_comes(exchanges.retry_policy, place, attempt)
@@ -120,15 +181,6 @@ def download_metadata(exchanges: Exchanges, wanted: ResourcePath, place: Place, 
         while_more_comes(exchanges.retry_policy, place, attempt)
         kept = place.finish()
     return [RetrievedFile(kept[key].location, wanted, kept[key].size)]
-
-
-def example_name(wanted: ResourcePath, media_type: str) -> str:
-    """Give the name, or one like the names, of what is to be written, to see whether it can be."""
-    if media_type == DICOM_JSON:
-        return metadata_name(wanted)
-    if isinstance(wanted, InstancePath):
-        return _name(wanted, None, _EXTENSIONS.get(media_type, ".dcm"))
-    return f"{wanted.study}/{getattr(wanted, 'series', '-')}/-.dcm"
 
 
 def metadata_name(wanted: ResourcePath) -> str:

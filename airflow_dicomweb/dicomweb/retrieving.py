@@ -20,22 +20,18 @@ from airflow_dicomweb.dicomweb.bulk_data import (
     resolve,
 )
 from airflow_dicomweb.dicomweb.dicom_json import DicomJson
-from airflow_dicomweb.dicomweb.downloading import download
 from airflow_dicomweb.dicomweb.exchanges import Exchanges
 from airflow_dicomweb.dicomweb.folders import Folder, Place
 from airflow_dicomweb.dicomweb.frames import Frame, accepted, check_frames, read_frames
-from airflow_dicomweb.dicomweb.media_types import DICOM, DICOM_JSON, DICOM_XML
+from airflow_dicomweb.dicomweb.media_types import DICOM_JSON, DICOM_XML
 from airflow_dicomweb.dicomweb.metadata import ACCEPT_XML, data_sets, documents
-from airflow_dicomweb.dicomweb.products import download_frames, download_metadata, download_pictures, example_name
+from airflow_dicomweb.dicomweb.products import Wish, checked_wish, download_files
 from airflow_dicomweb.dicomweb.qido import check_count
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, resource_path
 from airflow_dicomweb.dicomweb.sources import Buckets
 from airflow_dicomweb.dicomweb.stow import check_choice
 from airflow_dicomweb.dicomweb.wado import RENDERED, RetrievedFile, check_viewport, first_part, parts
 from airflow_dicomweb.errors import ConfigurationError
-
-FILE_TYPES = (DICOM, *RENDERED, DICOM_JSON)
-"""What files can be retrieved: instances or frames as they are stored, pictures, metadata."""
 
 
 @runtime_checkable
@@ -45,6 +41,25 @@ class Prefixes(Protocol):
     def place(self, uri: str, workers: int) -> Place:
         """Give the place that ``gs://bucket/prefix`` is."""
         ...
+
+
+class FileOptions(TypedDict, total=False):
+    """What files are retrieved, and how.
+
+    :param frames: Numbers of frames of the instance, from 1: only these, ``instance-number`` with an extension.
+    :param media_type: ``application/dicom``, the default, for what is stored; ``image/png`` or ``image/jpeg`` for a picture
+        of each instance, or of each frame that is named; ``application/dicom+json`` for metadata, in one file.
+    :param viewport: Width and height in pixels of pictures, or None, the default, for the size of the image.
+    :param workers: Requests at the same time once more than one is needed, 1 or more; 4 by default.
+    :param resume: Whether files that an earlier call brought, and that are as they were then, are left as they are: True
+        by default. False for the server's answer of today.
+    """
+
+    frames: Sequence[int] | None
+    media_type: str
+    viewport: tuple[int, int] | None
+    workers: int
+    resume: bool
 
 
 class PictureOptions(TypedDict, total=False):
@@ -71,11 +86,7 @@ class Retrievals:
         instance: str | None = None,
         *,
         destination: str | os.PathLike[str],
-        frames: Sequence[int] | None = None,
-        media_type: str = DICOM,
-        viewport: tuple[int, int] | None = None,
-        workers: int = 4,
-        resume: bool = True,
+        **options: Unpack[FileOptions],
     ) -> list[RetrievedFile]:
         """Retrieve a study, series or instance to files, byte for byte as it is stored; or what is made of it.
 
@@ -87,13 +98,7 @@ class Retrievals:
         :param instance: SOP Instance UID, or None for the whole series.
         :param destination: Folder, or ``gs://bucket/prefix``. Files are ``study/series/instance.dcm`` below it; in a
             folder only their owner can read them. Those that exist are replaced.
-        :param frames: Numbers of frames of the instance, from 1: only these, ``instance-number`` with an extension.
-        :param media_type: ``application/dicom`` for what is stored; ``image/png`` or ``image/jpeg`` for a picture of each
-            instance, or of each frame that is named; ``application/dicom+json`` for metadata, in one file.
-        :param viewport: Width and height in pixels of pictures, or None for the size of the image.
-        :param workers: Requests at the same time, 1 or more, once more than one is needed.
-        :param resume: Whether files that an earlier call brought, and that are as they were then, are left as they are.
-            False for the server's answer of today.
+        :param options: See :class:`FileOptions`.
         :return: The files, in the order of the UIDs, those that were there already included.
         :raises ConfigurationError: If an argument cannot be meant, or files cannot be written to the destination.
         :raises NotFoundError: If it is not there.
@@ -101,33 +106,8 @@ class Retrievals:
         :raises TransportError: If the answer was cut, every time it was asked for.
         """
         wanted = resource_path(study, series, instance)
-        numbers = () if frames is None else check_frames(frames)
-        check_choice(media_type, "media_type", FILE_TYPES)
-        check_count(workers, "workers", least=1)
-        if numbers and (not isinstance(wanted, InstancePath) or media_type == DICOM_JSON):
-            raise ConfigurationError(
-                "frames are of one instance: its series and instance UID are needed, and no metadata"
-            )
-        if viewport is not None and media_type not in RENDERED:
-            raise ConfigurationError("a viewport is for pictures: image/png or image/jpeg")
-        query = (("viewport", check_viewport(viewport)),) if viewport is not None else ()
-        place = self._place(destination, wanted, media_type, workers)
-        if media_type == DICOM_JSON:
-            return download_metadata(self._exchanges, wanted, place, resume=resume)
-        if media_type != DICOM:
-            return download_pictures(
-                self._exchanges,
-                wanted,
-                place,
-                media_type=media_type,
-                query=query,
-                frames=numbers,
-                workers=workers,
-                resume=resume,
-            )
-        if isinstance(wanted, InstancePath) and numbers:
-            return download_frames(self._exchanges, wanted, place, frames=numbers, resume=resume)
-        return download(self._exchanges, wanted, place, workers=workers, resume=resume)
+        wish = checked_wish(wanted, **options)
+        return download_files(self._exchanges, wanted, self._place(destination, wanted, wish), wish)
 
     def retrieve_frames(
         self, study: str, series: str, instance: str, frames: Sequence[int], *, transfer_syntax: str = "*"
@@ -238,15 +218,14 @@ class Retrievals:
         target = check_file(destination)
         return self._exchanges.retry_policy.run(lambda: into_file(stream, url, accept, target))
 
-    def _place(self, destination: object, wanted: ResourcePath, media_type: str, workers: int) -> Place:
+    def _place(self, destination: object, wanted: ResourcePath, wish: Wish) -> Place:
         """Give the place that a destination is, and see that files can go there."""
+        place: Place
         if isinstance(destination, str) and destination.startswith("gs://"):
             if not isinstance(self._buckets, Prefixes):
                 raise ConfigurationError("a destination in a bucket needs a client that was made with buckets")
-            place = self._buckets.place(destination, workers)
+            place = self._buckets.place(destination, wish.workers)
         else:
-            uid = str(wanted).rpartition("/")[2]
-            kind = media_type.rpartition("/")[2]
-            place = Folder(destination, uid if media_type == DICOM else f"{uid}.{kind}")
-        place.check([example_name(wanted, media_type)])
+            place = Folder(destination, wish.label(wanted))
+        place.check([wish.example(wanted)])
         return place

@@ -384,3 +384,36 @@ def test_an_empty_metadata_answer_of_another_kind_is_an_error() -> None:
         client.retrieve_metadata(STUDY)
     with storing(answer(b"x", content_type="image/jpeg")) as (client, _), pytest.raises(ProtocolError):
         client.retrieve_rendered(STUDY, SERIES, sop(0))
+
+
+def test_dicomweb_client_gets_the_same_study_metadata_bulk_data_and_picture(
+    empty_orthanc: Orthanc, tmp_path: Path
+) -> None:
+    """A client that nobody here wrote, against a server that nobody here wrote."""
+    import pydicom
+    from dicomweb_client.api import DICOMwebClient
+    from dicomweb_client.session_utils import create_session_from_user_pass
+
+    with (
+        DicomWebClient(
+            empty_orthanc.dicomweb_url, credentials=Basic(empty_orthanc.user, empty_orthanc.password)
+        ) as ours,
+        create_session_from_user_pass(empty_orthanc.user, empty_orthanc.password) as session,
+    ):
+        (outcome,) = ours.store(PYDICOM_FILES / "CT_small.dcm").outcomes
+        assert outcome.path is not None
+        uids = (outcome.path.study, outcome.path.series, outcome.path.instance)
+        theirs = DICOMwebClient(empty_orthanc.dicomweb_url, session=session)
+        (file,) = ours.retrieve(uids[0], destination=tmp_path)
+        assert pydicom.dcmread(file) == theirs.retrieve_study(uids[0])[0]
+        (data_set,) = ours.retrieve_metadata(*uids)
+        # Theirs asks without a port, and the URIs of bulk data then have none.
+        same = {tag: each for tag, each in data_set.items() if "BulkDataURI" not in each}
+        assert same.items() <= theirs.retrieve_instance_metadata(*uids).items()
+        assert len(same) > 200
+        uri = data_set["7FE00010"]["BulkDataURI"]
+        assert [ours.retrieve_bulkdata(uri).data] == theirs.retrieve_bulkdata(
+            uri, media_types=("application/octet-stream",)
+        )
+        picture = theirs.retrieve_instance_rendered(*uids, media_types=("image/png",))
+        assert ours.retrieve_rendered(*uids) == picture
