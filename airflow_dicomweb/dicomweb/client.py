@@ -20,7 +20,7 @@ from airflow_dicomweb.dicomweb.retrieving import Retrievals
 from airflow_dicomweb.dicomweb.searching import Searches
 from airflow_dicomweb.dicomweb.sources import Buckets, Shard, SourceArgument, list_sources
 from airflow_dicomweb.dicomweb.storing import Earlier, OnOutcome, StoreHooks, store_all
-from airflow_dicomweb.dicomweb.stow import StoreOptions, StoreResult, check_choice
+from airflow_dicomweb.dicomweb.stow import StoreOptions, StoreResult
 from airflow_dicomweb.dicomweb.transport import Transport
 from airflow_dicomweb.errors import ConfigurationError
 
@@ -147,7 +147,7 @@ class DicomWebClient(Searches, Creations, Retrievals, Deletions):
         options: StoreOptions,
         hooks: StoreHooks,
     ) -> StoreResult:
-        self._check_possible(options)
+        options.check_possible(self.habits)
         replacing = None
         if options.on_conflict == "replace":
             backup = open_backup(backup_uri, self._buckets) if backup_uri is not None else None
@@ -156,14 +156,3 @@ class DicomWebClient(Searches, Creations, Retrievals, Deletions):
             raise ConfigurationError("backup_uri is for on_conflict='replace'")
         sources = list_sources(source, shard=shard, buckets=self._buckets)
         return store_all(self._exchanges, sources, options, hooks, replacing)
-
-    def _check_possible(self, options: StoreOptions) -> None:
-        if options.verify == "bytes" and not self.habits.keeps_bytes:
-            raise ConfigurationError(
-                f"verify='bytes' is not possible here: {self.habits.title} does not keep files as they come; "
-                "verify='exists' is"
-            )
-        if options.storage_class is not None and not self.habits.storage_classes:
-            raise ConfigurationError("storage_class is for DICOM stores of the Cloud Healthcare API only")
-        if options.storage_class is not None:
-            check_choice(options.storage_class, "storage_class", self.habits.storage_classes)

@@ -72,8 +72,7 @@ class Creations:
 
         check_choice(on_conflict, "on_conflict", ("fail", "keep"))
         options = StoreOptions(workers=1, storage_class=storage_class, on_conflict=on_conflict, verify=verify)
-        if storage_class is not None:
-            check_storage_class(storage_class, self._exchanges.habits)
+        options.check_possible(self._exchanges.habits)
         _check(namespace, as_part10)
         bulk = find_bulk_data(bulk_data, self._buckets)
         description = describe(metadata, bulk, namespace)
@@ -89,16 +88,6 @@ class Creations:
         if as_part10:
             return store_all(self._exchanges, [composed.source], options)
         return store_all(_TakesMetadata(self._exchanges, description, composed), [composed.source], options)
-
-
-def check_storage_class(storage_class: str, habits: ServerHabits) -> None:
-    """Make sure that a server has a storage class.
-
-    :raises ConfigurationError: If it has not.
-    """
-    if not habits.storage_classes:
-        raise ConfigurationError("storage_class is for DICOM stores of the Cloud Healthcare API only")
-    check_choice(storage_class, "storage_class", habits.storage_classes)
 
 
 def _check(namespace: object, as_part10: object) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from airflow_dicomweb.dicomweb.habits import ServerHabits
 from airflow_dicomweb.dicomweb.qido import check_count
 from airflow_dicomweb.dicomweb.resources import InstancePath
 from airflow_dicomweb.dicomweb.uids import check_uid
@@ -65,6 +66,20 @@ class StoreOptions:
         check_choice(self.on_conflict, "on_conflict", ON_CONFLICT)
         check_choice(self.verify, "verify", VERIFY)
         check_choice(self.check, "check", CHECK)
+
+    def check_possible(self, habits: ServerHabits) -> None:
+        """Make sure that a server can do it.
+
+        :raises ConfigurationError: If it cannot.
+        """
+        if self.verify == "bytes" and not habits.keeps_bytes:
+            raise ConfigurationError(
+                f"verify='bytes' is not possible here: {habits.title} does not keep files as they come; verify='exists' is"
+            )
+        if self.storage_class is not None and not habits.storage_classes:
+            raise ConfigurationError("storage_class is for DICOM stores of the Cloud Healthcare API only")
+        if self.storage_class is not None:
+            check_choice(self.storage_class, "storage_class", habits.storage_classes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
