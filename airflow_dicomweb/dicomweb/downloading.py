@@ -78,8 +78,13 @@ def while_more_comes(policy: RetryPolicy, place: Place, attempt: Callable[[], No
             _log.info("%s; %d files are whole by now: going on with the others", error, len(place.keys))
 
 
-def in_parallel(items: Sequence[T], step: Callable[[T], None], workers: int) -> None:
-    """Do something with each item, so many at a time; after the first error nothing more is begun."""
+def in_parallel(
+    items: Sequence[T], step: Callable[[T], None], workers: int, stop: threading.Event | None = None
+) -> None:
+    """Do something with each item, so many at a time; after the first error nothing more is begun.
+
+    :param stop: Set when all of it ends from outside, such as by a signal: what has begun need not go on.
+    """
     if len(items) <= 1 or workers == 1:
         for item in items:
             step(item)
@@ -89,6 +94,12 @@ def in_parallel(items: Sequence[T], step: Callable[[T], None], workers: int) -> 
         try:
             for done in as_completed(begun):
                 done.result()
+        except DicomWebError:
+            raise
+        except BaseException:
+            if stop is not None:
+                stop.set()
+            raise
         finally:
             for future in begun:
                 future.cancel()
@@ -111,7 +122,7 @@ class _Download:
         # What seems to be cut, as it came last; and what of it was asked for again, alone.
         self._doubtful: dict[InstancePath, Mark] = {}
         self._repeated: set[ResourcePath] = set()
-        self._lock = threading.Lock()
+        self._lock, self._stop = threading.Lock(), threading.Event()
         self.named, self._problem = self._search()
 
     def instances(self, keys: Iterable[str]) -> frozenset[InstancePath]:
@@ -124,7 +135,7 @@ class _Download:
         while pieces := self._pieces():
             again = self._doubtful.keys() & set(pieces)
             try:
-                in_parallel(pieces, self._fetch, self._workers)
+                in_parallel(pieces, self._fetch, self._workers, self._stop)
             finally:
                 # What came before something failed counts when it is asked what is missing.
                 self._place.settle()
@@ -247,13 +258,23 @@ class _Download:
 
     def _receive(self, start: PartStart, events: Iterator[Event]) -> _Arrival:
         with arriving(self._place) as incoming:
-            write_part(incoming, events)
+            self._write(incoming, events)
             try:
                 path = read_header(incoming.rewound()).path
             except UnusableFile as reason:
                 raise ProtocolError(f"a part of the answer is not an instance: {reason}") from None
             # A part that says how long it is was compared with that; of others only the content tells.
             return _Arrival(incoming, path, "" if "content-length" in start.headers else _flaw(incoming))
+
+    def _write(self, incoming: Incoming, events: Iterator[Event]) -> None:
+        """Write the rest of a part to a file."""
+        for event in events:
+            if isinstance(event, PartEnd):
+                return
+            if self._stop.is_set():
+                raise TransportError("the retrieval was stopped")
+            if isinstance(event, PartData):
+                incoming.write(event.data)
 
 
 def _flaw(incoming: Incoming) -> str:
@@ -262,12 +283,3 @@ def _flaw(incoming: Incoming) -> str:
     except UnusableFile as reason:
         return str(reason)
     return ""
-
-
-def write_part(incoming: Incoming, events: Iterator[Event]) -> None:
-    """Write the rest of a part to a file."""
-    for event in events:
-        if isinstance(event, PartEnd):
-            return
-        if isinstance(event, PartData):
-            incoming.write(event.data)

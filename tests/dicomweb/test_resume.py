@@ -240,3 +240,34 @@ def test_workers_are_a_whole_number(tmp_path: Path, workers: object) -> None:
         with pytest.raises(ConfigurationError, match="workers"):
             client.retrieve(STUDY, destination=tmp_path, workers=workers)
         assert server.received == []
+
+
+def test_a_signal_ends_a_retrieval_of_several_requests_and_leaves_nothing_that_is_not_whole(tmp_path: Path) -> None:
+    series = [f"{STUDY}.{number}" for number in (1, 2)]
+    listed = [
+        {"0020000E": {"vr": "UI", "Value": [uid]}, "00080018": {"vr": "UI", "Value": [f"{uid}.1"]}} for uid in series
+    ]
+    empty = answer(b"--x--", content_type="multipart/related; boundary=x")
+    body = b"--x\r\nContent-Type: application/dicom\r\n\r\n" + bytes(2 * 2**20)
+    endless = Fault(200, (("Content-Type", "multipart/related; boundary=x"),), body, declared=2**40, then="stall")
+    script = (
+        "import signal, sys\n"
+        "from airflow_dicomweb.dicomweb import DicomWebClient\n"
+        "def end(*_): raise KeyboardInterrupt\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        f"DicomWebClient(sys.argv[1], request_timeout=3.0).retrieve({STUDY!r}, destination=sys.argv[2])\n"
+    )
+    with faulty(answer(listed), empty, endless, endless) as server:
+        command = [sys.executable, "-c", script, f"{server.url}/dicom-web", str(tmp_path)]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            try:
+                deadline = time.monotonic() + 60
+                while len([path for path in left(tmp_path) if path.suffix == ".tmp"]) < 2:
+                    assert time.monotonic() < deadline
+                    assert process.poll() is None
+                    time.sleep(0.02)
+                process.terminate()
+                assert process.wait(30) != 0
+            finally:
+                process.kill()
+    assert left(tmp_path) == []
