@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS instances (
   attributes TEXT NOT NULL,
   UNIQUE (store, study, series, instance)
 );
+CREATE INDEX IF NOT EXISTS instances_of_store ON instances (store);
 CREATE INDEX IF NOT EXISTS instances_by_uid ON instances (store, instance);
 CREATE INDEX IF NOT EXISTS instances_by_patient ON instances (store, patient_id);
 CREATE TABLE IF NOT EXISTS operations (

@@ -8,12 +8,14 @@ Source: google.rpc.Code and google.rpc.Status; Cloud Healthcare API v1 discovery
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from airflow_dicomweb.dicomweb.media_types import DICOM_JSON
+
+_BLOCK_SIZE = 64 * 1024
 
 STATUS_NAMES = {
     400: "INVALID_ARGUMENT",
@@ -87,3 +89,19 @@ def dicom_json_bytes(body: object) -> bytes:
     # What cannot be UTF-8 (a lone surrogate out of a damaged file) is replaced: the answer stays readable.
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "replace")
+
+
+def dicom_json_stream(data_sets: Iterable[object]) -> Response:
+    """Answer with an array of DICOM JSON that is written while it is sent."""
+    return StreamingResponse(_array(data_sets), media_type=DICOM_JSON)
+
+
+def _array(data_sets: Iterable[object]) -> Iterator[bytes]:
+    # Each block costs a change of threads: many data sets make one.
+    block = bytearray(b"[")
+    for index, data_set in enumerate(data_sets):
+        block += (b"," if index else b"") + dicom_json_bytes(data_set)
+        if len(block) >= _BLOCK_SIZE:
+            yield bytes(block)
+            block.clear()
+    yield bytes(block) + b"]"

@@ -6,7 +6,7 @@ Source: DICOM PS3.18 section 10.6; Cloud Healthcare API, DICOM conformance state
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from airflow_dicomweb.dicomweb.media_types import DICOM_JSON, DICOM_XML, JSON, M
 from airflow_dicomweb.dicomweb.multipart import Body, Part
 from airflow_dicomweb.emulator.attributes import AVAILABLE, COLUMNS, DEFAULTS, Level, tag_of_field
 from airflow_dicomweb.emulator.matching import date_condition
-from airflow_dicomweb.emulator.messages import ApiError, dicom_json_answer
+from airflow_dicomweb.emulator.messages import ApiError, dicom_json_answer, dicom_json_stream
 from airflow_dicomweb.emulator.metadata import UnreadableFileError, metadata, read_data_set
 from airflow_dicomweb.emulator.native_xml import native_xml
 from airflow_dicomweb.emulator.service import Call
@@ -25,6 +25,8 @@ from airflow_dicomweb.emulator.service import Call
 LIMITS: dict[Level, tuple[int, int]] = {"studies": (100, 5_000), "series": (100, 5_000), "instances": (1_000, 50_000)}
 """Default and maximum of ``limit``."""
 MAX_OFFSET = 1_000_000
+_MOST_AT_ONCE = 1_000
+"""Longer answers are written while they are sent, and need no more memory."""
 
 _NO_ATTRIBUTES = {"fuzzymatching", "includefield", "limit", "offset"}
 _GROUPED = {"studies": "GROUP BY study", "series": "GROUP BY study, series", "instances": ""}
@@ -55,15 +57,19 @@ def search(call: Call, level: Level) -> Response:
     tags = _fields(call, level)
     # The oldest instance speaks for its series and study. Its row is looked up only for the page that is returned.
     first = "MIN(id)" if _GROUPED[level] else "id"
-    page = f"SELECT {first} AS first FROM instances WHERE {where} {_GROUPED[level]} ORDER BY first LIMIT ? OFFSET ?"  # noqa: S608
+    # Only a page of everything is found by the order; with conditions, SQLite is to take the index of one of those.
+    order = "first" if len(where.conditions) == 1 else "+first"
+    page = f"SELECT {first} AS first FROM instances WHERE {where} {_GROUPED[level]} ORDER BY {order} LIMIT ? OFFSET ?"  # noqa: S608
     chosen = f"SELECT study, series, instance, file, attributes FROM ({page}) JOIN instances ON id = first ORDER BY id"  # noqa: S608
     with call.service.instances.database.reading() as index:
         rows = index.execute(chosen, [*where.values, limit, offset]).fetchall()
     if not rows:
         return Response(status_code=204)
     if level == "instances" and (tags is None or not tags <= AVAILABLE[level]):
-        return as_answer([_of_file(call, row, tags) for row in rows], as_xml=as_xml)
-    return as_answer([_of_index(call, row, tags or AVAILABLE[level]) for row in rows], as_xml=as_xml)
+        found = (_of_file(call, row, tags) for row in rows)
+    else:
+        found = (_of_index(call, row, tags or AVAILABLE[level]) for row in rows)
+    return as_answer(found, as_xml=as_xml) if as_xml or len(rows) <= _MOST_AT_ONCE else dicom_json_stream(found)
 
 
 def wants_xml(accepted: Sequence[MediaType]) -> bool:
@@ -79,10 +85,10 @@ def wants_xml(accepted: Sequence[MediaType]) -> bool:
     raise ApiError(406, f'{DICOM_JSON} or {MULTIPART}; type="{DICOM_XML}" can be answered.')
 
 
-def as_answer(data_sets: Sequence[dict[str, Any]], *, as_xml: bool) -> Response:
+def as_answer(data_sets: Iterable[dict[str, Any]], *, as_xml: bool) -> Response:
     """Answer with data sets, in the form that the caller prefers."""
     if not as_xml:
-        return dicom_json_answer(data_sets)
+        return dicom_json_answer(list(data_sets))
     texts = [native_xml(data_set) for data_set in data_sets]
     body = Body([Part(DICOM_XML, len(text), lambda text=text: [text]) for text in texts], DICOM_XML)  # type: ignore[misc]
     return Response(b"".join(body), media_type=body.content_type)

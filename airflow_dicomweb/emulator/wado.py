@@ -6,17 +6,17 @@ Source: DICOM PS3.18 section 10.4; Cloud Healthcare API, DICOM conformance state
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import IO
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
-from airflow_dicomweb.dicomweb.media_types import DICOM, DICOM_JSON, MULTIPART, MediaType
+from airflow_dicomweb.dicomweb.media_types import DICOM, MULTIPART, MediaType
 from airflow_dicomweb.dicomweb.resources import InstancePath
 from airflow_dicomweb.emulator.conversion import DEFAULT, can_convert, is_as_stored
 from airflow_dicomweb.emulator.decoders import ConversionError
 from airflow_dicomweb.emulator.instances import Stored
-from airflow_dicomweb.emulator.messages import ApiError, dicom_json_bytes
+from airflow_dicomweb.emulator.messages import ApiError, dicom_json_stream
 from airflow_dicomweb.emulator.metadata import UnreadableFileError, metadata, read_data_set
 from airflow_dicomweb.emulator.pieces import Piece, multipart_answer, single_answer
 from airflow_dicomweb.emulator.qido import as_answer, wants_xml
@@ -84,14 +84,7 @@ def retrieve_metadata(call: Call) -> Response:
     described = (_metadata(call, each) for each in stored)
     if as_xml:
         return as_answer(list(described), as_xml=True)
-    return StreamingResponse(_json_array(described), media_type=DICOM_JSON)
-
-
-def _json_array(items: Iterable[object]) -> Iterator[bytes]:
-    yield b"["
-    for index, item in enumerate(items):
-        yield (b"," if index else b"") + dicom_json_bytes(item)
-    yield b"]"
+    return dicom_json_stream(described)
 
 
 def _metadata(call: Call, stored: Stored) -> dict[str, object]:
