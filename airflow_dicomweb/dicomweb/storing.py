@@ -158,9 +158,6 @@ class _Run:
             try:
                 with source.open() as stream:
                     item = Item(source, read_header(stream), summed=self._summed)
-                if self._options.check == "structure":
-                    with source.open() as stream:
-                        check_structure(stream)
             except NotDicom as finding:
                 self._record(unreadable(source, "skipped", str(finding)))
             except DicomWebError as finding:
@@ -168,7 +165,23 @@ class _Run:
             except OSError as error:
                 self._record(unreadable(source, "failed", f"it cannot be read: {error.strerror or error}"))
             else:
-                yield item
+                if flaw := self._flaw(source):
+                    self._record(outcome_of(item, "failed", reason=flaw))
+                else:
+                    yield item
+
+    def _flaw(self, source: Source) -> str:
+        """Say why a file is not whole, if that was asked; an empty string if nothing is known against it."""
+        if self._options.check != "structure":
+            return ""
+        try:
+            with source.open() as stream:
+                check_structure(stream)
+        except DicomWebError as finding:
+            return str(finding)
+        except OSError as error:
+            return f"it cannot be read: {error.strerror or error}"
+        return ""
 
     @property
     def _summed(self) -> bool:
