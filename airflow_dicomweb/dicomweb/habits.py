@@ -41,7 +41,8 @@ class ServerHabits:
     :param deletes: ``DELETE`` of a study, series or instance deletes it.
     :param deletes_by_operation: ... and for a study or series starts a long-running operation.
     :param own_way: How it deletes instead: what a message says to who tries.
-    :param matches_uid_lists: Finds any of several UIDs in one search, as the standard wants.
+    :param matches_uid_lists: Known to find any of several UIDs in one search, as the standard wants; one that is not is
+        asked for each of them.
     :param decodes_queries: Known to read values of a query that came percent-encoded; of one that is not, what is not found
         is searched for again with wildcards in their place.
     :param searches_instances_of_study: Answers ``studies/{study}/instances``; others only know those of a series.
@@ -64,7 +65,7 @@ class ServerHabits:
         "the standard has no deletion. Set server to 'standard-with-delete' if it has one at DELETE studies/{study}, and "
         "dicom_store if it is the Cloud Healthcare API; Orthanc deletes by its REST API, dcm4chee wants a rejection first"
     )
-    matches_uid_lists: bool = True
+    matches_uid_lists: bool = False
     decodes_queries: bool = False
     searches_instances_of_study: bool = True
     one_at_a_time: bool = False
@@ -84,6 +85,7 @@ DELETING = ServerHabits(
 ORTHANC = ServerHabits(
     name="orthanc",
     title="Orthanc",
+    matches_uid_lists=True,
     own_way="Orthanc answers 405 to it: use its REST API, POST /tools/lookup and then DELETE /studies/{id}",
 )
 
@@ -96,7 +98,6 @@ GOOGLE = ServerHabits(
     takes_bulk_data=True,
     deletes=True,
     deletes_by_operation=True,
-    matches_uid_lists=False,
     decodes_queries=True,
 )
 
@@ -123,6 +124,7 @@ DCM4CHEE = ServerHabits(
     keeps_bytes=False,
     keeps_data_set=False,
     takes_bulk_data=True,
+    matches_uid_lists=True,
     decodes_queries=True,
     own_way=(
         "dcm4chee wants a rejection first, POST .../rs/studies/{study}/reject/113039^DCM, and deletes what is rejected: "

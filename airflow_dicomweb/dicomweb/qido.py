@@ -7,9 +7,11 @@ Source: DICOM PS3.18 sections 8.3.4 (search parameters) and 10.6 (search transac
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time
+from itertools import product
 from typing import Any, Literal
 
 from airflow_dicomweb.dicomweb.dicom_json import DicomJson, tag_of
@@ -29,6 +31,8 @@ PAGE_SIZE = 1000
 
 UIDS_AT_ONCE = 50
 """UIDs of a list that go into one request: more would not fit into the URL that many servers take."""
+
+_MOST_SEARCHES = 10_000
 
 _DATE = r"\d{4}(?:\d{4}|\.\d{2}\.\d{2})"  # the form with dots is of before 1993, and still found
 _DATES = re.compile(rf"{_DATE}(?:-(?:{_DATE})?)?|-{_DATE}")
@@ -135,15 +139,19 @@ def split_lists(query: Query, most: int) -> list[Query]:
     """Give queries that together ask for the same, none of them with more UIDs in a list.
 
     :param most: 1 for a server that does not match lists.
+    :raises ConfigurationError: If several long lists make too many of them.
     """
-    queries: list[Query] = [()]
+    choices: list[list[tuple[str, str]]] = []
     for name, value in query:
-        parts = [value]
-        if "," in value and name != FIELDS and vr_of(name) == "UI":
-            uids = list(dict.fromkeys(value.split(",")))
-            parts = [",".join(uids[at : at + most]) for at in range(0, len(uids), most)]
-        queries = [(*each, (name, part)) for each in queries for part in parts]
-    return queries
+        uids = list(dict.fromkeys(value.split(","))) if name != FIELDS and "," in value and vr_of(name) == "UI" else []
+        pieces = [",".join(uids[at : at + most]) for at in range(0, len(uids), most)]
+        choices.append([(name, piece) for piece in pieces or [value]])
+    count = math.prod(map(len, choices))
+    if count > _MOST_SEARCHES:
+        raise ConfigurationError(
+            f"the lists of UIDs make {count} searches: at most {_MOST_SEARCHES} are made, give fewer"
+        )
+    return list(product(*choices))
 
 
 def vr_of(name: str) -> str:

@@ -118,6 +118,13 @@ def test_long_lists_are_split_and_nothing_else_is() -> None:
         tuple(each if each[0] != "StudyInstanceUID" else (each[0], ",".join(uids)) for each in query)
     ]
     assert len(split_lists(search_query({"StudyInstanceUID": uids, "SOPInstanceUID": uids}), 1)) == 25
+    assert split_lists((), 1) == [()]
+
+
+def test_lists_that_make_too_many_searches_are_refused() -> None:
+    uids = [f"1.{number}" for number in range(200)]
+    with pytest.raises(ConfigurationError, match="40000 searches: at most 10000"):
+        split_lists(search_query({"StudyInstanceUID": uids, "SOPInstanceUID": uids}), 1)
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,21 @@ def test_several_uids_are_found_whether_the_server_matches_lists_or_not(server: 
     assert studies(server, {"StudyInstanceUID": ["1.1", "1.2"], "PatientID": "P2"}) == ["1.2"]
 
 
+def test_a_server_known_to_match_lists_gets_them_in_pieces(empty_orthanc: Orthanc, tmp_path: Path) -> None:
+    series_of(tmp_path, 60, study="1.1")
+    with DicomWebClient(
+        empty_orthanc.dicomweb_url, credentials=Basic(empty_orthanc.user, empty_orthanc.password), server="orthanc"
+    ) as client:
+        client.store(tmp_path)
+        wanted = [f"1.1.1.{number}" for number in range(0, 120, 2)]
+        found = [each["SOPInstanceUID"] for each in client.search_instances({"SOPInstanceUID": wanted})]
+    assert sorted(found) == sorted(wanted[:30])
+    with storing(NOTHING, NOTHING) as (_, server):
+        with DicomWebClient(f"{server.url}/dicom-web", server="orthanc") as client:
+            assert list(client.search_instances({"SOPInstanceUID": wanted})) == []
+        assert [request.line.count(",") for request in server.received] == [49, 9]
+
+
 def test_a_pair_of_dates_is_a_range(server: DicomWebClient) -> None:
     assert studies(server, {"StudyDate": (date(2024, 1, 1), date(2024, 1, 31))}) == ["1.1"]
     assert studies(server, {"StudyDate": (date(2024, 2, 1), None)}) == ["1.2"]
