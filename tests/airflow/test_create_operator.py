@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pydicom
 import pytest
+from airflow.sdk import DAG
 from PIL import Image
 
 from airflow_dicomweb.dicomweb.stow import StoreResult
 from airflow_dicomweb.errors import ConfigurationError, DicomWebError, StoreRefusedError
 from airflow_dicomweb.healthcare.gcs import Buckets
-from airflow_dicomweb.operators import DicomWebCreateInstanceOperator
+from airflow_dicomweb.operators import DicomWebCreateInstanceOperator, DicomWebSearchOperator
 
 METADATA = {"PatientID": "sentinel-id", "PatientName": "Sentinel^Patient", "StudyDescription": "sentinel words"}
 PDF = b"%PDF-1.7\ntrailer<<>>\n%%EOF\n"
@@ -181,3 +183,19 @@ def test_values_are_templates(store, client, picture, tmp_path):
     operator.render_template_fields({"ti": Task(), "file": str(picture), "patient": "id-9", "n": 3})
     assert operator.execute({"ti": Task()})["studies"] == ["1.2.3"]
     assert stored(client, "1.2.3", tmp_path / "out").PatientID == "id-9"
+
+
+@pytest.mark.usefixtures("store")
+def test_a_dag_with_python_dates_runs_and_a_mapped_task_makes_an_instance_for_each_file(
+    run_dag, client, picture, tmp_path
+):
+    other = tmp_path / "other.jpg"
+    Image.new("L", (8, 8)).save(other)
+    with DAG("photos", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        DicomWebCreateInstanceOperator.partial(
+            task_id="create", metadata={"PatientID": "id-1", "StudyDate": date(2026, 1, 31)}
+        ).expand(bulk_data=[str(picture), str(other)]) >> DicomWebSearchOperator(
+            task_id="search", filters={"StudyDate": (date(2026, 1, 31), None)}
+        )
+    assert run_dag(dag).state == "success"
+    assert len(list(client.search_studies({"StudyDate": (None, date(2026, 1, 31))}))) == 2
