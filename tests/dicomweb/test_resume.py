@@ -23,6 +23,7 @@ from tests.dicomweb.instances import part10, series_of
 from tests.dicomweb.scripted import STUDY, answer, found, instance, sop, storing
 from tests.dicomweb.test_retrieve import SERIES, content, left, multipart, named, paths
 from tests.servers.faulty import Fault, faulty
+from tests.servers.tiny_pacs import TinyPacs
 
 WHOLE = f"studies/{STUDY}"
 SEARCH = f"{WHOLE}/instances"
@@ -271,3 +272,19 @@ def test_a_signal_ends_a_retrieval_of_several_requests_and_leaves_nothing_that_i
             finally:
                 process.kill()
     assert left(tmp_path) == []
+
+
+def test_a_server_that_does_one_thing_at_a_time_is_asked_one_after_the_other(
+    tiny_pacs: TinyPacs, tmp_path: Path
+) -> None:
+    """It knows searches for the instances of a series only, and writes group 0002 anew."""
+    series_of(tmp_path / "in", 6, study=f"{STUDY}.77")
+    with DicomWebClient(tiny_pacs.dicomweb_url, server="tiny-pacs") as client:
+        assert client.store(tmp_path / "in").failed == 0
+        files = client.retrieve(f"{STUDY}.77", destination=tmp_path / "out")
+        before = [file.path.read_bytes() for file in files]
+        for file in files[:4]:
+            file.path.unlink()
+        assert client.retrieve(f"{STUDY}.77", destination=tmp_path / "out", workers=4) == files
+    assert [file.path.read_bytes() for file in files] == before
+    assert len(files) == 6
