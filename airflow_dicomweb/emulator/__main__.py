@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from airflow_dicomweb.errors import ConfigurationError
 from airflow_dicomweb.healthcare.names import DicomStoreName
@@ -14,6 +17,9 @@ from airflow_dicomweb.healthcare.names import DicomStoreName
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the emulator; give the exit status."""
+    # From the first moment on; once requests are answered, the server lets those under way end.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # What is kept are patients' data, or look like them: nobody else is to read them.
@@ -101,6 +107,11 @@ def _store(text: str) -> DicomStoreName:
         return DicomStoreName.parse(text)
     except ConfigurationError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    """End before the start was over."""
+    raise SystemExit(0)
 
 
 def _failed(reason: str) -> int:

@@ -17,7 +17,8 @@ INDEX = "index.sqlite3"
 """Name of the index in the data folder: a folder that has one was made by the emulator."""
 
 _NAME = re.compile(r"[0-9a-f]{32}")
-_TABLES = {"datasets", "stores", "instances", "operations", "operation_errors"}
+_OLD_NAME = re.compile(r"tmp[a-z0-9_]{8}")
+_TABLES = {"datasets", "stores", "instances", "operations", "operation_errors", "policies"}
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -48,6 +49,13 @@ def own_files(folder: Path, suffix: str = "") -> Iterator[Path]:
         name = path.name.removesuffix(suffix)
         if path.name == name + suffix and _NAME.fullmatch(name) and path.is_file() and not path.is_symlink():
             yield path
+
+
+def old_leftovers(folder: Path) -> Iterator[Path]:
+    """List the files that a kill of version 0.1 left where incoming files were: Python named them."""
+    return (
+        path for path in folder.iterdir() if _OLD_NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+    )
 
 
 def unusable(error: sqlite3.DatabaseError) -> ConfigurationError:

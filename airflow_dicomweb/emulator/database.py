@@ -74,6 +74,7 @@ CREATE TABLE IF NOT EXISTS operations (
   response TEXT
 );
 CREATE INDEX IF NOT EXISTS operations_unfinished ON operations (target) WHERE ended IS NULL;
+CREATE TABLE IF NOT EXISTS policies (resource TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS operation_errors (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   operation TEXT NOT NULL REFERENCES operations (name) ON DELETE CASCADE,

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath
-from airflow_dicomweb.emulator.data_folder import INDEX, own_files, refuse_foreign, unusable
+from airflow_dicomweb.emulator.data_folder import INDEX, old_leftovers, own_files, refuse_foreign, unusable
 from airflow_dicomweb.emulator.database import Database
 from airflow_dicomweb.emulator.receiving import Incoming, Places
 from airflow_dicomweb.errors import ConfigurationError
@@ -115,7 +115,7 @@ class Instances:
 
     def _sweep(self) -> None:
         """Remove what a kill left behind, and nothing that anybody else put there."""
-        for left in own_files(self.incoming_folder):
+        for left in (*own_files(self.incoming_folder), *old_leftovers(self.incoming_folder)):
             left.unlink()
         with self.database.reading() as index:
             known = {row["file"] for row in index.execute("SELECT file FROM instances")}
@@ -218,6 +218,14 @@ class Instances:
         with self.database.reading() as index:
             row = index.execute("SELECT attributes FROM instances WHERE id = ?", [stored.id]).fetchone()
         return "{}" if row is None else str(row["attributes"])
+
+    def set_storage_class(self, instances: Sequence[Stored], storage_class: str) -> None:
+        """Change the storage class of instances; ``stored_at`` says since when it is theirs."""
+        with self.database.writing() as index:
+            index.executemany(
+                "UPDATE instances SET storage_class = ?, stored_at = ? WHERE id = ?",
+                [(storage_class, time.time(), instance.id) for instance in instances],
+            )
 
     def delete(self, instances: Sequence[Stored]) -> int:
         """Delete instances in one transaction; give the number of those that were still there."""

@@ -19,7 +19,7 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 """Most bytes in a body that is no store transaction."""
 
 Fields = Mapping[str, Any]
-"""A message: field names, each with ``str``, ``bool``, ``dict`` (a map of strings), another message, or ``[message]``."""
+"""A message: field names, each with ``str``, ``int``, ``bool``, ``dict`` (a map of strings), another message, or ``[message]``."""
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<mark>[{}\[\]:,])|"(?P<double>(?:[^"\\\n]|\\.)*)"|'(?P<single>(?:[^'\\\n]|\\.)*)'"""
@@ -135,10 +135,15 @@ class _Lenient:
             raise self._error()
 
 
+def camel_case(name: str) -> str:
+    """Give the lowerCamelCase name of a field in either spelling."""
+    return re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), name)
+
+
 def _checked(parsed: Mapping[str, Any], fields: Fields, where: str) -> dict[str, Any]:
     message: dict[str, Any] = {}
     for given, value in parsed.items():
-        name = re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), given)
+        name = camel_case(given)
         if name not in fields:
             at = f" at '{where}'" if where else ""
             raise ApiError(400, f'Invalid JSON payload received. Unknown name "{given}"{at}: Cannot find field.')
@@ -156,6 +161,8 @@ def _checked_value(value: Any, kind: Any, where: str) -> Any:
         return _checked(value, kind, where)
     if kind is dict and isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
         return value
+    if kind is int and isinstance(value, bool):
+        raise ApiError(400, f"Invalid value at '{where}'.")
     if isinstance(kind, type) and kind is not dict and isinstance(value, kind):
         return value
     raise ApiError(400, f"Invalid value at '{where}'.")

@@ -23,6 +23,7 @@ _METHODS = {
     "export": "dicom.DicomService.ExportDicomData",
     "delete_study": "dicomweb.DicomWebService.DeleteStudy",
     "delete_series": "dicomweb.DicomWebService.DeleteSeries",
+    "set_storage_class": "storageinfo.StorageInfoService.SetBlobStorageSettings",
     "create_dataset": "dataset.DatasetService.CreateDataset",
 }
 

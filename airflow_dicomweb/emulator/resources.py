@@ -1,4 +1,4 @@
-"""Routes of datasets and DICOM stores: create, get, list, delete.
+"""Routes of datasets and DICOM stores: create, get, list, change, delete.
 
 Source: Cloud Healthcare API v1 discovery document, ``projects.locations.datasets`` and ``datasets.dicomStores``.
 """
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from airflow_dicomweb.emulator.messages import ApiError, json_answer
 from airflow_dicomweb.emulator.operations import started
 from airflow_dicomweb.emulator.paging import page_of
-from airflow_dicomweb.emulator.proto_json import Fields, read_message
+from airflow_dicomweb.emulator.proto_json import Fields, camel_case, read_message
 from airflow_dicomweb.emulator.service import Call
 from airflow_dicomweb.errors import ConfigurationError
 from airflow_dicomweb.healthcare.names import DatasetName, DicomStoreName
@@ -98,6 +98,33 @@ def list_stores(call: Call) -> Response:
             raise ApiError(400, "invalid filter: labels.KEY=VALUE is expected")
         found = [store for store in found if store.get("labels", {}).get(key[7:]) == wanted.strip("\"'")]
     return json_answer(page_of(call, "dicomStores", found, 1000))
+
+
+def patch_dataset(call: Call) -> Response:
+    """Change a dataset."""
+    known = call.service.stores.dataset(call.dataset)
+    return json_answer(call.service.stores.update_dataset(call.dataset, _changed(call, known, DATASET)))
+
+
+def patch_store(call: Call) -> Response:
+    """Change a DICOM store."""
+    known = call.service.stores.store(call.store)
+    return json_answer(call.service.stores.update_store(call.store, _changed(call, known, STORE)))
+
+
+def _changed(call: Call, known: dict[str, Any], fields: Fields) -> dict[str, Any]:
+    """Give a description as ``updateMask`` changes it: what it names and the body has not is removed."""
+    body = read_message(call.body, fields)
+    mask = call.parameter("updateMask") or call.parameter("update_mask")
+    if not mask and call.version == "v1":
+        raise ApiError(400, "updateMask is required")
+    names = [camel_case(name.strip()) for name in mask.split(",")] if mask else list(body)
+    if names == ["*"]:
+        names = list(fields)
+    unknown = [name for name in names if name not in fields]
+    if unknown:
+        raise ApiError(400, f"invalid updateMask: there is no field {', '.join(unknown)}")
+    return _kept({**{k: v for k, v in known.items() if k not in names}, **{n: body[n] for n in names if n in body}})
 
 
 def delete_store(call: Call) -> Response:

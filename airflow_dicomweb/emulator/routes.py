@@ -14,7 +14,18 @@ from urllib.parse import unquote
 
 from starlette.responses import Response
 
-from airflow_dicomweb.emulator import bulk_data, frames, operations, qido, rendered, resources, wado
+from airflow_dicomweb.emulator import (
+    bulk_data,
+    frames,
+    metrics,
+    operations,
+    policies,
+    qido,
+    rendered,
+    resources,
+    storage_class,
+    wado,
+)
 from airflow_dicomweb.emulator.messages import ApiError
 from airflow_dicomweb.emulator.service import Call
 
@@ -62,18 +73,38 @@ def _pattern(template: str) -> re.Pattern[str]:
     )
 
 
+def _iam(template: str) -> tuple[Route, ...]:
+    return (
+        _route("GET", f"{template}:getIamPolicy", policies.get_policy),
+        _route("POST", f"{template}:setIamPolicy", policies.set_policy),
+        _route("POST", f"{template}:testIamPermissions", policies.test_permissions),
+    )
+
+
 ROUTES: Final = (
     _route("POST", f"{_LOCATION}/datasets", resources.create_dataset),
     _route("GET", f"{_LOCATION}/datasets", resources.list_datasets),
     _route("GET", _DATASET, resources.get_dataset),
+    _route("PATCH", _DATASET, resources.patch_dataset),
     _route("DELETE", _DATASET, resources.delete_dataset),
+    *_iam(_DATASET),
     _route("GET", f"{_DATASET}/operations", operations.list_operations),
     _route("GET", f"{_DATASET}/operations/{{operation}}", operations.get_operation),
     _route("POST", f"{_DATASET}/operations/{{operation}}:cancel", operations.cancel_operation),
     _route("POST", f"{_DATASET}/dicomStores", resources.create_store),
     _route("GET", f"{_DATASET}/dicomStores", resources.list_stores),
     _route("GET", _STORE, resources.get_store),
+    _route("PATCH", _STORE, resources.patch_store),
     _route("DELETE", _STORE, resources.delete_store),
+    *_iam(_STORE),
+    _route("GET", f"{_STORE}:getDICOMStoreMetrics", metrics.store_metrics),
+    _route("GET", f"{_STUDY}:getStudyMetrics", metrics.study_metrics),
+    _route("GET", f"{_SERIES}:getSeriesMetrics", metrics.series_metrics),
+    _route("GET", f"{_INSTANCE}:getStorageInfo", metrics.storage_info),
+    *(
+        _route("POST", f"{template}:setBlobStorageSettings", storage_class.set_storage_class)
+        for template in (_STORE, _STUDY, _SERIES, _INSTANCE)
+    ),
     _route("POST", f"{_STORE}:import", operations.start_import),
     _route("POST", f"{_STORE}:export", operations.start_export),
     _route("POST", f"{_WEB}/studies", None),
@@ -102,19 +133,8 @@ ROUTES: Final = (
 )
 
 NOT_EMULATED: Final = (
-    ("PATCH", _DATASET, "changing a dataset"),
-    ("PATCH", _STORE, "changing a DICOM store: labels, notifications, streaming to BigQuery"),
     ("POST", f"{_DATASET}:deidentify", "de-identification of a dataset"),
     ("POST", f"{_STORE}:deidentify", "de-identification of a DICOM store"),
-    ("GET", f"{_LOCATION}/{_ANY}:getIamPolicy", "IAM policies: who asks is not looked at, any token is good"),
-    ("POST", f"{_LOCATION}/{_ANY}:setIamPolicy", "IAM policies"),
-    ("POST", f"{_LOCATION}/{_ANY}:testIamPermissions", "IAM policies"),
-    ("GET", f"{_STORE}:getDICOMStoreMetrics", "metrics of a store"),
-    ("GET", f"{_STUDY}:getStudyMetrics", "metrics of a study"),
-    ("GET", f"{_SERIES}:getSeriesMetrics", "metrics of a series"),
-    ("GET", f"{_INSTANCE}:getStorageInfo", "storage information of an instance"),
-    ("POST", f"{_STORE}/{_ANY}:setBlobStorageSettings", "changing the storage class of what is stored"),
-    ("POST", f"{_STORE}:setBlobStorageSettings", "changing the storage class by a filter file"),
     ("PATCH", f"{_STUDY}/{_ANY}", "changing metadata (v1beta1)"),
     ("*", f"{_DATASET}/{{other}}Stores{_ANY}", "FHIR, HL7v2, consent and annotation stores"),
 )

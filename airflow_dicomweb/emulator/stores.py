@@ -102,6 +102,24 @@ class Stores:
             raise ApiError(409, f"DICOM store {store} already exists.") from None
         return self.store(store)
 
+    def update_dataset(self, dataset: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Describe a dataset anew.
+
+        :raises ApiError: 404 if there is none of that name.
+        """
+        with self._database.writing() as index:
+            index.execute("UPDATE datasets SET body = ? WHERE name = ?", [json.dumps(dict(body)), dataset])
+        return self.dataset(dataset)
+
+    def update_store(self, store: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Describe a store anew.
+
+        :raises ApiError: 404 if there is none of that name.
+        """
+        with self._database.writing() as index:
+            index.execute("UPDATE stores SET body = ? WHERE name = ?", [json.dumps(dict(body)), store])
+        return self.store(store)
+
     def create(self, name: DicomStoreName) -> None:
         """Make a store and its dataset, as far as they are not there."""
         dataset = str(name.dataset)
@@ -136,6 +154,7 @@ class Stores:
         held = self._instances.find(row)
         with self._rows_lock, self._database.writing() as index:
             index.execute("DELETE FROM stores WHERE id = ?", [row])
+            index.execute("DELETE FROM policies WHERE resource = ?", [store])
             # Not before nobody can read it any more, and before another of the same name can be made.
             self._rows.pop(store, None)
         self._instances.forget(held)
@@ -150,6 +169,7 @@ class Stores:
             self.delete_store(store["name"])
         with self._rows_lock, self._database.writing() as index:
             index.execute("DELETE FROM datasets WHERE name = ?", [dataset])
+            index.execute("DELETE FROM policies WHERE resource = ?", [dataset])
             self._rows.clear()
 
 

@@ -1,4 +1,4 @@
-"""What operations do: import, export, delete, create a dataset.
+"""What operations do: import, export, delete, create a dataset; to set a storage class is in a module of its own.
 
 Source: Cloud Healthcare API v1 discovery document, ``ImportDicomDataRequest``, ``ExportDicomDataRequest``,
 ``DicomFilterConfig``; "Best practices for long-running operations" (an error is shown if any item failed).
@@ -6,35 +6,27 @@ Source: Cloud Healthcare API v1 discovery document, ``ImportDicomDataRequest``, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_dicomweb.dicomweb.media_types import DICOM, MediaType
 from airflow_dicomweb.dicomweb.resources import ResourcePath, parse_path
+from airflow_dicomweb.emulator.cloud_storage import cloud_storage, filter_paths
 from airflow_dicomweb.emulator.conversion import AS_STORED, is_as_stored
 from airflow_dicomweb.emulator.decoders import ConversionError, Decoders, RenderingError
 from airflow_dicomweb.emulator.incoming import RefusedError, examine
 from airflow_dicomweb.emulator.instances import Instances, Outcome, Stored
 from airflow_dicomweb.emulator.messages import (
     ALREADY_EXISTS,
-    INTERNAL,
     INVALID_ARGUMENT,
     NOT_FOUND,
-    PERMISSION_DENIED,
-    UNAVAILABLE,
     ApiError,
 )
 from airflow_dicomweb.emulator.records import Failure, Record
 from airflow_dicomweb.emulator.runner import OperationError, Work
+from airflow_dicomweb.emulator.storage_class import SetStorageClass
 from airflow_dicomweb.emulator.stores import Stores
-from airflow_dicomweb.errors import (
-    AuthorizationError,
-    ConfigurationError,
-    DicomWebError,
-    NotFoundError,
-)
-from airflow_dicomweb.healthcare.bodies import GcsPattern, GcsPrefix, parse_filter_file
+from airflow_dicomweb.healthcare.bodies import GcsPattern, GcsPrefix
 from airflow_dicomweb.healthcare.gcs import Buckets, GcsObject
 
 _BLOCK_SIZE = 1024 * 1024
@@ -54,10 +46,6 @@ _NOT_STORED: dict[Outcome, tuple[int, str]] = {
     "deleting": (INVALID_ARGUMENT, "a deletion of the study or series is under way"),
     "no store": (NOT_FOUND, "the DICOM store was deleted meanwhile"),
 }
-_NO_RIGHT = (
-    "Healthcare API doesn't have required Cloud Storage permission. See "
-    "https://cloud.google.com/healthcare/docs/how-tos/permissions-healthcare-api-gcp-products for more information"
-)
 
 
 def work_for(record: Record, instances: Instances, stores: Stores, decoders: Decoders) -> Work:
@@ -69,21 +57,9 @@ def work_for(record: Record, instances: Instances, stores: Stores, decoders: Dec
         return Export(arguments, instances, decoders, record.version)
     if record.kind == "create_dataset":
         return CreateDataset(arguments, stores, record.version)
+    if record.kind == "set_storage_class":
+        return SetStorageClass(arguments, instances)
     return Deletion(arguments, instances)
-
-
-@contextmanager
-def _cloud_storage() -> Iterator[None]:
-    """Turn what Cloud Storage answers into what an operation says of it."""
-    try:
-        yield
-    except NotFoundError:
-        raise OperationError(NOT_FOUND, "the Cloud Storage bucket or object does not exist") from None
-    except AuthorizationError:
-        raise OperationError(PERMISSION_DENIED, _NO_RIGHT) from None
-    except DicomWebError as error:
-        code = UNAVAILABLE if error.retryable else INTERNAL
-        raise OperationError(code, "Cloud Storage could not be reached") from None
 
 
 class Import:
@@ -101,7 +77,7 @@ class Import:
 
     def items(self) -> Sequence[GcsObject]:
         """List the objects."""
-        with _cloud_storage():
+        with cloud_storage():
             objects = list(self._buckets.list(self._pattern))
         if not objects:
             raise OperationError(INVALID_ARGUMENT, "invalid_argument: no matching objects found for the gcsSource URI")
@@ -123,7 +99,7 @@ class Import:
     def _import(self, item: GcsObject) -> tuple[int, str] | None:
         incoming = self._instances.receive()
         try:
-            with _cloud_storage(), self._buckets.open(item) as stream:
+            with cloud_storage(), self._buckets.open(item) as stream:
                 while block := stream.read(_BLOCK_SIZE):
                     incoming.write(block)
             incoming.close()
@@ -157,27 +133,18 @@ class Export:
 
     def items(self) -> Sequence[Stored | ResourcePath]:
         """List the instances, and the paths of the filter that select none."""
-        with _cloud_storage():
+        with cloud_storage():
             if not self._buckets.exists_bucket(self._prefix.bucket):
                 raise OperationError(NOT_FOUND, "the destination bucket does not exist")
         if not self._filter:
             return self._instances.find(self._store)
         selected: dict[int, Stored] = {}
         missing: list[ResourcePath] = []
-        for path in self._filter_paths():
+        for path in filter_paths(self._buckets, self._filter):
             found = self._instances.find(self._store, path)
             selected.update((stored.id, stored) for stored in found)
             missing += [] if found else [path]
         return [*selected.values(), *missing]
-
-    def _filter_paths(self) -> list[ResourcePath]:
-        source = GcsPattern.parse(self._filter)
-        with _cloud_storage():
-            content = self._buckets.read(source.bucket, source.pattern)
-        try:
-            return parse_filter_file(content.decode("utf-8-sig"))
-        except (ConfigurationError, UnicodeDecodeError):
-            raise OperationError(INVALID_ARGUMENT, "invalid_argument: the filter file has an invalid line") from None
 
     def done_before(self) -> int:
         """Nothing: objects are written again."""
@@ -197,7 +164,7 @@ class Export:
         place = f"{self._prefix.prefix}{path.study}/{path.series}/{path.instance}"
         write = self._export_dicom if self._media_type.name in {DICOM, ""} else self._export_pictures
         try:
-            with _cloud_storage():
+            with cloud_storage():
                 write(stored, place)
         except FileNotFoundError:
             return NOT_FOUND, "the instance was deleted meanwhile"

@@ -97,7 +97,8 @@ def test_own_leftovers_are_swept_and_all_else_in_the_folder_survives(tmp_path):
     with running_emulator(data) as emulator:
         Api(emulator).store(instance())
     stored = list((data / "instances").rglob("*.dcm"))
-    left = [write(data / "incoming" / OWN_NAME), write(data / "instances" / "01" / f"{OWN_NAME}.dcm")]
+    left = [write(data / "incoming" / name) for name in (OWN_NAME, "tmpab_c1d2e")]
+    left += [write(data / "instances" / "01" / f"{OWN_NAME}.dcm")]
     foreign = [
         write(data / name)
         for name in (

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import requests
@@ -115,10 +116,10 @@ def test_a_client_that_goes_away_in_the_middle_leaves_nothing(tmp_path):
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             entries = emulator.requests()
-            if entries and entries[0]["received"] and not files_in(tmp_path / "data" / "incoming"):
+            if entries and entries[0]["received"] and not files_in(tmp_path / "data" / "instances"):
                 break
             time.sleep(0.02)
-        assert files_in(tmp_path / "data" / "incoming") == []
+        assert files_in(tmp_path / "data" / "instances") == files_in(tmp_path / "data" / "incoming") == []
         assert api.tuples() == []
 
 
@@ -180,6 +181,34 @@ def test_a_signal_ends_it_with_status_zero_though_connections_idle(tmp_path, num
         assert emulator.process.wait(PATIENCE) == 0
         assert time.monotonic() - began < PATIENCE / 2
     assert "Traceback" not in (tmp_path / "data.log").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_starts_ends_it_quietly(tmp_path, number):
+    program = "import sys; print(flush=True); from airflow_dicomweb.emulator.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["--port", "0", "--data-dir", str(tmp_path / "data")]
+    for delay in (0.1, 0.3, 0.6):
+        with subprocess.Popen(
+            [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                process.stdout.readline()
+                deadline = time.monotonic() + PATIENCE
+                while not _catches(process.pid) and time.monotonic() < deadline:
+                    time.sleep(0.005)
+                time.sleep(delay)
+                process.send_signal(number)
+                _, words = process.communicate(timeout=PATIENCE)
+            finally:
+                process.kill()
+        assert (process.returncode, words) == (0, "")
+
+
+def _catches(pid):
+    """Tell whether a process has handlers for both signals by now."""
+    with Path(f"/proc/{pid}/status").open() as status:
+        caught = int(re.search(r"SigCgt:\s+(\w+)", status.read())[1], 16)
+    return all(caught >> (number - 1) & 1 for number in (signal.SIGTERM, signal.SIGINT))
 
 
 def test_two_emulators_never_share_a_folder(tmp_path):

@@ -205,3 +205,21 @@ def test_an_authorized_session_as_in_googles_samples(api):
     events = list(parse(study.iter_content(7), study.headers["Content-Type"]))
     assert sum(getattr(event, "data", b"") == b"" for event in events) == 2
     assert "name" in session.delete(f"{api.web}/studies/1.1").json()
+
+
+def test_googles_client_changes_stores_and_policies_and_counts(healthcare, api):
+    api.store(instance())
+    stores, name = healthcare.dicomStores(), api.emulator.dicom_store
+    changed = stores.patch(name=name, updateMask="labels", body={"labels": {"a": "b"}}).execute()
+    assert changed == {"name": name, "labels": {"a": "b"}}
+    policy = stores.getIamPolicy(resource=name).execute()
+    policy["bindings"] = [{"role": "roles/healthcare.dicomViewer", "members": ["user:a@example.com"]}]
+    assert stores.setIamPolicy(resource=name, body={"policy": policy}).execute()["bindings"] == policy["bindings"]
+    asked = {"permissions": ["healthcare.dicomStores.get"]}
+    assert stores.testIamPermissions(resource=name, body=asked).execute() == asked
+    assert stores.getDICOMStoreMetrics(name=name).execute()["instanceCount"] == "1"
+    body = {"blobStorageSettings": {"blobStorageClass": "NEARLINE"}}
+    instances = stores.dicomWeb().studies().series().instances()
+    place = f"{name}/dicomWeb/studies/1.1/series/1.1.1/instances/1.1.1.1"
+    api.ended(stores.dicomWeb().studies().setBlobStorageSettings(resource=place, body=body).execute()["name"])
+    assert instances.getStorageInfo(resource=place).execute()["blobStorageInfo"]["storageClass"] == "NEARLINE"
