@@ -160,3 +160,20 @@ def test_limits_hold_for_any_input(stream: bytes) -> None:
     assert sum(len(event.data) for event in events if isinstance(event, PartData)) <= 120
     starts = [event for event in events if isinstance(event, PartStart)]
     assert all(sum(len(name) + len(value) for name, value in each.headers.items()) <= 30 for each in starts)
+
+
+@pytest.mark.parametrize(("blanks", "is_delimiter"), [(1022, True), (1023, False)])
+def test_blanks_behind_a_boundary_are_as_many_for_every_cut(blanks: int, is_delimiter: bool) -> None:
+    stream = b"--B\r\n\r\nx\r\n--B" + b" " * blanks + b"\r\n\r\ny\r\n--B--"
+    found, problem = read([stream])
+    assert (len(found), problem) == (2 if is_delimiter else 1, "")
+    for at in range(1, len(stream)):
+        assert read([stream[:at], stream[at:]]) == (found, problem)
+
+
+@pytest.mark.parametrize("behind", [b"\r\nmore\r\n--B--", b"\r\n--B\r\n\r\n", b"\r\n--B--"])
+def test_a_body_that_goes_on_behind_its_end_is_an_error_at_every_cut(behind: bytes) -> None:
+    stream = b"--B\r\n\r\nx\r\n--B--" + behind
+    for at in range(1, len(stream)):
+        _, problem = read([stream[:at], stream[at:]])
+        assert "goes on behind its closing delimiter" in problem
