@@ -19,6 +19,7 @@ from airflow_dicomweb.dicomweb.part10 import Header
 from airflow_dicomweb.dicomweb.resources import InstancePath
 from airflow_dicomweb.dicomweb.sources import Source
 from airflow_dicomweb.dicomweb.stow import InstanceOutcome, Outcome
+from airflow_dicomweb.dicomweb.whole_files import WholeFile
 from airflow_dicomweb.errors import ConfigurationError, DicomWebError
 
 
@@ -67,8 +68,26 @@ class Item:
 
         :raises SourceFailed: If they cannot be read, or are not as many as were listed.
         """
+        with self._opened() as stream:
+            yield from self._taken(stream)
+
+    def pieces(self) -> Iterator[bytes | WholeFile]:
+        """Read the bytes once for a connection: a file that nothing here must look at is one piece.
+
+        :raises SourceFailed: As :meth:`read`.
+        """
+        with self._opened() as stream:
+            file = None if self.summed else WholeFile.of(stream, self.source.size)
+            if file is None:
+                yield from self._taken(stream)
+                return
+            yield file
+            if file.finding:
+                raise SourceFailed(self, file.finding)
+
+    def _taken(self, stream: BinaryIO) -> Iterator[bytes]:
         summed, left = hashlib.sha256() if self.summed else None, self.source.size
-        for block in self._blocks():
+        while block := stream.read(BLOCK_SIZE):
             left -= len(block)
             if left < 0:
                 break
@@ -103,11 +122,13 @@ class Item:
             copy.seek(0)
             yield copy
 
-    def _blocks(self) -> Iterator[bytes]:
+    @contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
         try:
             with self.source.open() as stream:
-                while block := stream.read(BLOCK_SIZE):
-                    yield block
+                yield stream
+        except SourceFailed:
+            raise
         except OSError as error:
             reason = error.strerror or type(error).__name__
         except DicomWebError as error:
@@ -134,6 +155,10 @@ class SingleBody:
     def __iter__(self) -> Iterator[bytes]:
         return self._item.read()
 
+    def pieces(self) -> Iterator[bytes | WholeFile]:
+        """Read the instance afresh, for a connection."""
+        return self._item.pieces()
+
 
 def body_of(batch: Sequence[Item], *, single_part: bool) -> Body | SingleBody:
     """Make the body of a store request.
@@ -143,7 +168,7 @@ def body_of(batch: Sequence[Item], *, single_part: bool) -> Body | SingleBody:
     """
     if single_part and len(batch) == 1:
         return SingleBody(batch[0])
-    return Body([Part(DICOM, item.source.size, item.read) for item in batch], DICOM)
+    return Body([Part(DICOM, item.source.size, item.read, pieces=item.pieces) for item in batch], DICOM)
 
 
 def batches(items: Iterable[Item], max_bytes: int, max_count: int) -> Iterator[list[Item]]:

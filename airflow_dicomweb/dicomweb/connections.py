@@ -34,6 +34,7 @@ from airflow_dicomweb.dicomweb.answer_heads import WholeHead
 from airflow_dicomweb.dicomweb.log_privacy import keep_queries_out_of_logs
 from airflow_dicomweb.dicomweb.multipart import BLOCK_SIZE
 from airflow_dicomweb.dicomweb.sending import SendableBody, Sending
+from airflow_dicomweb.dicomweb.whole_files import WholeFile
 
 T = TypeVar("T")
 
@@ -224,9 +225,16 @@ class _Sender(urllib3.connection.HTTPConnection):
         """Send with the time-out for sending, and look for an answer where the server takes no more."""
         if self.sock is None:
             self.connect()
-        self.sock.settimeout(self.send_timeout)
+        if self.sock.gettimeout() != self.send_timeout:
+            self.sock.settimeout(self.send_timeout)
         try:
-            super().send(data)
+            if not isinstance(data, WholeFile):
+                super().send(data)
+            elif type(self.sock) is socket.socket:
+                data.send(self.sock)
+            else:
+                for block in data.blocks():
+                    super().send(block)
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
             # The peer closed: urllib3 then looks for an answer, as it does without TLS.
             raise BrokenPipeError from error

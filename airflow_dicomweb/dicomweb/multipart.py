@@ -14,17 +14,22 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_dicomweb.dicomweb.media_types import MULTIPART, MediaType
 from airflow_dicomweb.errors import ConfigurationError, ProtocolError
+
+if TYPE_CHECKING:
+    from airflow_dicomweb.dicomweb.whole_files import WholeFile
 
 BLOCK_SIZE = 256 * 1024
 """Bytes read at a time; measured: larger gains little, smaller costs much."""
 
 MAX_HEADER_BYTES = 64 * 1024
+Block = TypeVar("Block", bound=Sized)
 
 # Most bytes of blanks and line end behind a boundary.
 _MAX_PADDING = 1024
@@ -38,12 +43,14 @@ class Part:
     :param size: Length in bytes; one reading must add up to exactly this.
     :param read: Starts a fresh reading of the bytes.
     :param headers: Further headers of the part, such as Content-Location.
+    :param pieces: Does the same as ``read`` for a connection, which takes whole files too.
     """
 
     media_type: str
     size: int
     read: Callable[[], Iterable[bytes]]
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    pieces: Callable[[], Iterable[bytes | WholeFile]] | None = None
 
 
 def new_boundary() -> str:
@@ -81,6 +88,13 @@ class Body:
             yield from exactly(part.read(), part.size)
         yield self._closing()
 
+    def pieces(self) -> Iterator[bytes | WholeFile]:
+        """Read every part afresh, for a connection."""
+        for head, part in zip(self._heads(), self.parts, strict=True):
+            yield head
+            yield from exactly((part.pieces or part.read)(), part.size)
+        yield self._closing()
+
     def _heads(self) -> Iterator[bytes]:
         for index, part in enumerate(self.parts):
             lines = ["" if index else None, f"--{self.boundary}"]
@@ -92,7 +106,7 @@ class Body:
         return f"\r\n--{self.boundary}--".encode("ascii")
 
 
-def exactly(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
+def exactly(blocks: Iterable[Block], size: int) -> Iterator[Block]:
     """Pass blocks through and make sure that they add up to ``size`` bytes.
 
     :raises ConfigurationError: If they do not: the source changed after its size was taken. The request is then

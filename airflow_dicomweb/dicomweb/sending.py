@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from airflow_dicomweb.dicomweb.multipart import BLOCK_SIZE, exactly
+from airflow_dicomweb.dicomweb.whole_files import WholeFile
 from airflow_dicomweb.errors import ConfigurationError
 
 
 class SendableBody(Protocol):
-    """A body that has a length and can be iterated over afresh for every attempt; ``multipart.Body`` is one."""
+    """A body that has a length and can be iterated over afresh for every attempt; ``multipart.Body`` is one.
+
+    If it has a method ``pieces`` too, a connection iterates over that: there may be whole files among its blocks.
+    """
 
     def __len__(self) -> int: ...
 
@@ -33,7 +37,7 @@ class Sending:
     def __len__(self) -> int:
         return self._size
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes | WholeFile]:
         problem = ""
         try:
             yield from exactly(self._blocks(), self._size)
@@ -44,9 +48,9 @@ class Sending:
             raise ConfigurationError(f"a source could not be read while it was sent: {problem}")
         self.complete = True
 
-    def _blocks(self) -> Iterator[bytes]:
+    def _blocks(self) -> Iterator[bytes | WholeFile]:
         if not isinstance(self._body, bytes):
-            yield from self._body
+            yield from getattr(self._body, "pieces", self._body.__iter__)()
             return
         view = memoryview(self._body)
         for start in range(0, len(view), BLOCK_SIZE):
