@@ -8,14 +8,13 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from typing import cast
 
 from airflow_dicomweb.dicomweb.multipart import BLOCK_SIZE
-from airflow_dicomweb.dicomweb.sources import Buckets, Source, list_sources
+from airflow_dicomweb.dicomweb.sources import Buckets, Entry, Opener, Source, list_sources
 from airflow_dicomweb.errors import ConfigurationError
 
-BulkDataArgument = str | os.PathLike[str] | bytes
-"""A path, a ``gs://`` object, or the bytes themselves."""
+BulkDataArgument = str | os.PathLike[str] | bytes | Entry | Opener
+"""A path, a ``gs://`` object, the bytes themselves, or what opens them."""
 
 _ACCEPTED = "bulk_data must be the path of one file, its gs:// URI or its bytes"
 
@@ -28,8 +27,8 @@ def find_bulk_data(bulk_data: object, buckets: Buckets | None) -> Source:
     if isinstance(bulk_data, bytes):
         content = bulk_data
         found = [Source(0, "", len(content), lambda: io.BytesIO(content))]
-    elif isinstance(bulk_data, str | os.PathLike) and str(bulk_data):
-        listed = list_sources(cast("str | os.PathLike[str]", bulk_data), buckets=buckets)
+    elif isinstance(bulk_data, str | os.PathLike | Entry | Opener) and bulk_data != "":
+        listed = list_sources(bulk_data, buckets=buckets)
         found = [source for source, _ in zip(listed, range(2), strict=False)]
     else:
         raise ConfigurationError(f"{_ACCEPTED}; it is {'empty' if bulk_data == '' else type(bulk_data).__name__}")

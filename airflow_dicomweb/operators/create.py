@@ -15,6 +15,7 @@ from airflow_dicomweb.dicomweb.stow import VERIFY, check_choice
 from airflow_dicomweb.errors import ConfigurationError
 from airflow_dicomweb.healthcare.bodies import GcsPattern, check_storage_class
 from airflow_dicomweb.operators._base import DicomWebOperator, reveal
+from airflow_dicomweb.operators.object_storage import openable
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -30,7 +31,7 @@ class DicomWebCreateInstanceOperator(DicomWebOperator):
     UIDs that the metadata lacks are derived from the DAG run, the task, its map index and the file: a retry makes the same
     instance, and finds it stored already.
 
-    :param bulk_data: Path of the file, or its ``gs://`` URI. Local paths are never shown by Airflow.
+    :param bulk_data: Path of the file, its ``gs://`` URI, or what else Airflow's ``ObjectStoragePath`` opens. Local paths are never shown by Airflow.
     :param metadata: Attributes by keyword or tag, as plain values or DICOM JSON. ``PatientID`` must be among them, if only
         as None. Never shown by Airflow once rendered, but whoever reads the DAG's source reads it.
     :param metadata_uri: Path or ``gs://`` URI of a JSON file with the same instead: a mapping, or an array of one.
@@ -83,7 +84,7 @@ class DicomWebCreateInstanceOperator(DicomWebOperator):
         with settings.client() as client:
             result = client.create_instance(
                 metadata,
-                reveal(self.bulk_data),
+                openable(reveal(self.bulk_data)),
                 namespace=_namespace(context),
                 as_part10=self.as_part10,
                 storage_class=self.storage_class,
@@ -101,8 +102,8 @@ class DicomWebCreateInstanceOperator(DicomWebOperator):
             raise ConfigurationError("one of metadata and metadata_uri is needed")
         if uri is not None and (not isinstance(uri, str) or not uri):
             raise ConfigurationError(_ACCEPTED)
-        if not isinstance(bulk_data, str | os.PathLike) or not str(bulk_data):
-            raise ConfigurationError("bulk_data must be the path of a file, or gs://BUCKET/OBJECT")
+        if bulk_data is None or isinstance(bulk_data, bytes) or not str(bulk_data):
+            raise ConfigurationError("bulk_data must be the path of a file, gs://BUCKET/OBJECT or an ObjectStoragePath")
         check_choice(self.on_conflict, "on_conflict", ("fail", "keep"))
         check_choice(self.verify, "verify", VERIFY)
         if self.storage_class is not None:

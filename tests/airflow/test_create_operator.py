@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pydicom
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, ObjectStoragePath
 from PIL import Image
 
 from airflow_dicomweb.dicomweb.stow import StoreResult
@@ -103,6 +103,12 @@ def test_both_files_may_be_in_a_bucket(store, bucket, picture):
     buckets.write(bucket, "in/metadata.json", json.dumps(METADATA).encode())
     buckets.write(bucket, "in/image.jpg", picture.read_bytes())
     assert create(f"gs://{bucket}/in/image.jpg", metadata_uri=f"gs://{bucket}/in/metadata.json")["created"] == 1
+
+
+@pytest.mark.usefixtures("store")
+def test_the_file_may_be_where_airflow_opens_it(picture):
+    assert create(ObjectStoragePath(f"file://{picture}"))["created"] == 1
+    assert create(f"file://{picture}")["identical"] == 1
 
 
 def test_another_server_gets_a_part_10_file(empty_orthanc, set_connection, picture):

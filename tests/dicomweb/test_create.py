@@ -19,6 +19,7 @@ from airflow_dicomweb.dicomweb.bulk_source import find_bulk_data
 from airflow_dicomweb.dicomweb.composing import compose
 from airflow_dicomweb.dicomweb.creation import metadata_body
 from airflow_dicomweb.dicomweb.described import Description, describe, same_instance
+from airflow_dicomweb.dicomweb.sources import Entry, Source
 from airflow_dicomweb.errors import ConfigurationError
 from tests.dicomweb.pictures import PDF, frame_of, jpeg, mp4, mpeg2
 
@@ -315,6 +316,16 @@ def test_an_mpeg_2_video_needs_its_number_of_frames(level: int, syntax: str) -> 
 def test_a_file_that_no_instance_can_be_made_of_is_refused_with_the_reason(content: bytes, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         read({**PATIENT, "NumberOfFrames": 3}, content)
+
+
+def test_bulk_data_may_be_what_opens_it() -> None:
+    found = find_bulk_data(Entry("s3://bucket/x.jpg", "x.jpg", len(JPEG), lambda: io.BytesIO(JPEG)), None)
+    assert described_rows(found) == 8
+
+
+def described_rows(bulk: Source) -> int:
+    rows: int = describe(PATIENT, bulk).data_set.Rows
+    return rows
 
 
 @pytest.mark.parametrize("name", ["", None, 7, ["a", "b"], "missing.jpg", "folder", "empty.jpg"])
