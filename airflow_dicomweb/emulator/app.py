@@ -6,6 +6,7 @@ Handlers are plain functions and run in threads; only the reading of a request's
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -144,17 +145,25 @@ class _Exchange:
             return error_answer(error.code, error.message, error.status)
         call = self._call(names)
         if route.handler is None:
-            return await _guarded_upload(call, request)
+            return self._seen(await _guarded_upload(call, request))
         try:
             call = self._call(names, await _body(request))
         except ApiError as error:
             return error_answer(error.code, error.message, error.status)
-        return await _guarded(route.handler, call)
+        return self._seen(await _guarded(route.handler, call))
+
+    def _seen(self, answer: Response) -> Response:
+        """Give an answer as a service that does not say what exists gives it, if the settings want that."""
+        if answer.status_code != 404 or self._service.settings.missing_status == 404:
+            return answer
+        return error_answer(403, json.loads(bytes(answer.body))["error"]["message"])
 
     def _check_token(self) -> None:
         scheme, _, token = self._request.headers.get("authorization", "").partition(" ")
         query = self._request.query_params
-        if (scheme.lower() == "bearer" and token.strip()) or query.get("access_token") or query.get("oauth_token"):
+        given = token.strip() if scheme.lower() == "bearer" else ""
+        given = given or query.get("access_token", "") or query.get("oauth_token", "")
+        if given and given not in self._service.settings.rejected_tokens:
             return
         raise ApiError(
             401,

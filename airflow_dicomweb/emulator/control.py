@@ -14,8 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from airflow_dicomweb.emulator.messages import ApiError, json_answer
 from airflow_dicomweb.emulator.page import log_page, main_page
 from airflow_dicomweb.emulator.service import Service
-
-_LONGEST = 7 * 24 * 3600.0
+from airflow_dicomweb.emulator.settings import Settings
 
 
 def control(service: Service, request: Request, body: bytes) -> Response:
@@ -32,8 +31,9 @@ def control(service: Service, request: Request, body: bytes) -> Response:
         "GET /_emulator/faults": service.faults.to_json,
         "POST /_emulator/faults": lambda: service.faults.add(_parsed(body)),
         "DELETE /_emulator/faults": service.faults.clear,
-        "GET /_emulator/settings": lambda: {"operation_seconds": service.operation_seconds},
-        "POST /_emulator/settings": lambda: _set(service, _parsed(body)),
+        "GET /_emulator/settings": service.settings.to_json,
+        "POST /_emulator/settings": lambda: _set(service, service.settings.changed(_parsed(body))),
+        "DELETE /_emulator/settings": lambda: _set(service, service.first_settings),
     }
     answer = answers.get(f"{method} {path}")
     if answer is None:
@@ -49,11 +49,9 @@ def _parsed(body: bytes) -> Any:
         raise ApiError(400, "JSON is expected") from None
 
 
-def _set(service: Service, asked: Any) -> None:
-    seconds = asked.get("operation_seconds") if isinstance(asked, dict) and len(asked) == 1 else None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= _LONGEST:
-        raise ApiError(400, f'{{"operation_seconds": SECONDS}} is expected, from 0 to {_LONGEST:.0f}')
-    service.operation_seconds = float(seconds)
+def _set(service: Service, settings: Settings) -> dict[str, Any]:
+    service.settings = settings
+    return settings.to_json()
 
 
 def _logs(service: Service, name: str, accept: str) -> Response:

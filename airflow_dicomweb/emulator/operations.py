@@ -97,7 +97,8 @@ def delete(call: Call) -> Response:
     found = call.service.instances.find(row, path)
     if not found:
         raise ApiError(404, f"{path} is not there, or the caller has no access to it.")
-    if isinstance(path, InstancePath):
+    plain = call.service.settings.plain_study_delete and call.version == "v1beta1"
+    if isinstance(path, InstancePath) or plain:
         call.service.instances.delete(found)
         return json_answer({})
     kind = "delete_series" if isinstance(path, SeriesPath) else "delete_study"

@@ -36,6 +36,7 @@ def main_page(service: Service) -> str:
     parts = [
         f"<h1>A local Cloud Healthcare API for DICOM</h1>{_NATURE}<ul>{limits}{_FURTHER_LIMITS}</ul></div>",
         _table("DICOM stores", ("name", "studies", "series", "instances", "bytes"), _stores(service)),
+        _table("Settings", ("name", "value"), service.settings.to_json().items()),
         _table("Operations", ("name", "does", "state", "succeeded", "failed", "left", "began"), _operations(service)),
         _table("Faults", ("method", "match", "what", "times", "fired"), _faults(service)),
         _table("Requests, latest first", ("method", "path", "status", "seconds"), _requests(service)),

@@ -33,9 +33,7 @@ def dicomweb_emulator_server(
 
 
 @pytest.fixture
-def dicomweb_emulator(
-    dicomweb_emulator_server: Emulator, dicomweb_emulator_options: Mapping[str, Any]
-) -> Iterator[Emulator]:
+def dicomweb_emulator(dicomweb_emulator_server: Emulator) -> Iterator[Emulator]:
     """Give the emulator with an empty DICOM store of the test's own, an empty log of requests, and no faults."""
     server = dicomweb_emulator_server
     server.reset()
@@ -44,5 +42,5 @@ def dicomweb_emulator(
     emulator.reset()
     yield emulator
     server.reset()
-    server.set_operation_seconds(dicomweb_emulator_options.get("operation_seconds", 0.0))
+    server.restore_settings()
     emulator.delete_store()

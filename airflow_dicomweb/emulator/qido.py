@@ -52,8 +52,9 @@ def search(call: Call, level: Level) -> Response:
     as_xml = wants_xml(call.accept())
     where = _where(call, level)
     default, most = LIMITS[level]
-    limit = call.count("limit", default, most, least=1)
-    offset = call.count("offset", 0, MAX_OFFSET)
+    clamp = call.service.settings.search_limits == "clamp"
+    limit = call.count("limit", default, most, least=1, clamp=clamp)
+    offset = call.count("offset", 0, MAX_OFFSET, clamp=clamp)
     tags = _fields(call, level)
     # The oldest instance speaks for its series and study. Its row is looked up only for the page that is returned.
     first = "MIN(id)" if _GROUPED[level] else "id"
@@ -63,7 +64,7 @@ def search(call: Call, level: Level) -> Response:
     chosen = f"SELECT study, series, instance, file, attributes FROM ({page}) JOIN instances ON id = first ORDER BY id"  # noqa: S608
     with call.service.instances.database.reading() as index:
         rows = index.execute(chosen, [*where.values, limit, offset]).fetchall()
-    if not rows:
+    if not rows and (as_xml or call.service.settings.empty_search_status == 204):
         return Response(status_code=204)
     if level == "instances" and (tags is None or not tags <= AVAILABLE[level]):
         found = (_of_file(call, row, tags) for row in rows)
@@ -103,7 +104,8 @@ def _where(call: Call, level: Level) -> _Where:
             where.add(f"{column} = ?", uid)
     fuzzy = _flag(call, "fuzzymatching")
     for name, value in call.query:
-        if name not in _NO_ATTRIBUTES:
+        known = COLUMNS[level].get(_keyword(name)) is not None
+        if name not in _NO_ATTRIBUTES and (known or call.service.settings.unknown_attribute == "reject"):
             _match(where, COLUMNS[level].get(_keyword(name)), name, value, fuzzy=fuzzy)
     return where
 

@@ -62,10 +62,16 @@ class Runner:
 
     :param records: Where they are noted.
     :param work_for: Gives the work of an operation.
+    :param fails_partly_by_error: Tells whether an operation of which some items failed has an error, or a response.
     """
 
-    def __init__(self, records: Records, work_for: Callable[[Record], Work]) -> None:
-        self._records, self._work_for = records, work_for
+    def __init__(
+        self,
+        records: Records,
+        work_for: Callable[[Record], Work],
+        fails_partly_by_error: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._records, self._work_for, self._fails_partly_by_error = records, work_for, fails_partly_by_error
         self._changed = threading.Condition()
         self._cancelled: set[str] = set()
         self._closing = False
@@ -147,7 +153,8 @@ class Runner:
         if done < len(items) or not self._goes_on(record.name, record.created + record.seconds):
             return None, None
         response = work.finish()
-        return ((INVALID_ARGUMENT, work.failed_message), None) if failed else (None, response)
+        by_error = failed and self._fails_partly_by_error()
+        return ((INVALID_ARGUMENT, work.failed_message), None) if by_error else (None, response)
 
 
 def _due(record: Record, index: int, count: int) -> float:

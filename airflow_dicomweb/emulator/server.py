@@ -74,6 +74,17 @@ class Emulator:
         """Say how long operations take at least that are started from now on."""
         self._ask("POST", "/_emulator/settings", {"operation_seconds": seconds})
 
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """Change settings, if any are given; give all. See ``docs/emulator.md`` for their names and values."""
+        if changes:
+            self._ask("POST", "/_emulator/settings", changes)
+        found: dict[str, Any] = self._ask("GET", "/_emulator/settings")
+        return found
+
+    def restore_settings(self) -> None:
+        """Give all settings the values that they had at the start."""
+        self._ask("DELETE", "/_emulator/settings")
+
     def reset(self) -> None:
         """Forget requests and faults. What is stored stays."""
         self._ask("DELETE", "/_emulator/requests")

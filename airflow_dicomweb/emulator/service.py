@@ -15,6 +15,7 @@ from airflow_dicomweb.emulator.journal import Journal
 from airflow_dicomweb.emulator.messages import ApiError
 from airflow_dicomweb.emulator.records import Record, Records
 from airflow_dicomweb.emulator.runner import Runner, Work
+from airflow_dicomweb.emulator.settings import Settings
 from airflow_dicomweb.emulator.stores import Stores
 from airflow_dicomweb.errors import ConfigurationError
 
@@ -28,12 +29,12 @@ class Service:
     """
 
     def __init__(self, folder: Path, operation_seconds: float = 0.0) -> None:
-        self.operation_seconds = operation_seconds
+        self.first_settings = self.settings = Settings(operation_seconds=operation_seconds)
         self.journal, self.faults = Journal(), Faults()
         self.instances, self.decoders = Instances(folder), Decoders()
         self.stores = Stores(self.instances)
         self.records = Records(self.instances.database)
-        self.runner = Runner(self.records, self._work)
+        self.runner = Runner(self.records, self._work, self._fails_partly_by_error)
 
     def _work(self, record: Record) -> Work:
         # The works import pydicom's decoders and google-cloud-storage: not needed to begin to listen.
@@ -41,12 +42,15 @@ class Service:
 
         return work_for(record, self.instances, self.stores, self.decoders)
 
+    def _fails_partly_by_error(self) -> bool:
+        return self.settings.partial_failure == "error"
+
     def start_operation(
         self, dataset: str, kind: str, version: str, arguments: Mapping[str, object], target: str = ""
     ) -> Record:
         """Note an operation and set it to work."""
         record = self.records.add(
-            kind, dataset, version=version, target=target, arguments=arguments, seconds=self.operation_seconds
+            kind, dataset, version=version, target=target, arguments=arguments, seconds=self.settings.operation_seconds
         )
         self.runner.start(record)
         return record
@@ -123,12 +127,16 @@ class Call:
         """Give the last value of a query parameter."""
         return next((value for key, value in reversed(self.query) if key == name), default)
 
-    def count(self, name: str, default: int, most: int, least: int = 0) -> int:
+    def count(self, name: str, default: int, most: int, least: int = 0, *, clamp: bool = False) -> int:
         """Give a number of the query.
+
+        :param clamp: Whether a number out of range becomes the nearest one in it.
 
         :raises ApiError: 400 if it is none, or out of range.
         """
         text = self.parameter(name, str(default))
+        if clamp and text.isascii() and text.isdigit():
+            return min(max(int(text[:10]), least), most)
         if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
             raise ApiError(400, f"invalid {name}: a number from {least} to {most} is expected")
         return int(text)
