@@ -31,6 +31,7 @@ from urllib3.util import wait_for_read
 from airflow_dicomweb import __version__
 from airflow_dicomweb.dicomweb.addresses import is_loopback
 from airflow_dicomweb.dicomweb.answer_heads import WholeHead
+from airflow_dicomweb.dicomweb.block_memory import keep_block_memory
 from airflow_dicomweb.dicomweb.log_privacy import keep_queries_out_of_logs
 from airflow_dicomweb.dicomweb.multipart import BLOCK_SIZE
 from airflow_dicomweb.dicomweb.sending import SendableBody, Sending
@@ -73,6 +74,7 @@ class Connections:
         client_cert: str | tuple[str, str] | None,
     ) -> None:
         keep_queries_out_of_logs()
+        keep_block_memory()
         self._connect_timeout, self._request_timeout = connect_timeout, request_timeout
         self._verify, self._client_cert = verify, client_cert
         self._thread = _Thread()
