@@ -39,7 +39,7 @@ EXPORT: Fields = {
     },
     "filterConfig": {"resourcePathsGcsUri": str},
 }
-_EMULATED_SYNTAXES = {None, "*", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"}
+_EMULATED_SYNTAXES = {None, "*", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"}
 _TERM = re.compile(r"""\s*([\w.]+)\s*(!=|<=|>=|=|<|>|:)\s*("[^"]*"|'[^']*'|[^\s"'()]+)\s*""")
 
 
@@ -84,8 +84,6 @@ def _export_type(text: str) -> str:
     media_type = MediaType.parse(text)
     if text and str(media_type) not in {str(MediaType.parse(known)) for known in EXPORT_MEDIA_TYPES | {"image/jpeg"}}:
         raise ApiError(400, "unsupported mimeType for an export")
-    if media_type.name == "application/octet-stream":
-        raise ApiError(501, "Export of bare frames is not emulated.")
     if media_type.name == "application/dicom" and media_type.transfer_syntax not in _EMULATED_SYNTAXES:
         raise ApiError(501, "Export to a compressed transfer syntax is not emulated.")
     return str(media_type)

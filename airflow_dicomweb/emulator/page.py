@@ -20,7 +20,7 @@ _NATURE = (
     "What it does <b>not</b> emulate:</p>"
 )
 _FURTHER_LIMITS = (
-    "<li>export to BigQuery, of bare frames, and to compressed "
+    "<li>export to BigQuery and to compressed "
     "transfer syntaxes</li><li>permissions: policies are kept, and any token is good</li><li>notifications and streaming to "
     "BigQuery: what a store says of them is kept, and nothing is sent</li><li>compression: instances are given as stored or decompressed</li><li>quotas, and the "
     "delay with which a search sees a deletion</li>"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_dicomweb.dicomweb.media_types import DICOM, MediaType
+from airflow_dicomweb.dicomweb.media_types import DICOM, OCTET_STREAM, MediaType
 from airflow_dicomweb.dicomweb.resources import ResourcePath, parse_path
 from airflow_dicomweb.emulator.cloud_storage import cloud_storage, filter_paths
-from airflow_dicomweb.emulator.conversion import AS_STORED, is_as_stored
+from airflow_dicomweb.emulator.conversion import AS_STORED, PLAIN, is_as_stored
 from airflow_dicomweb.emulator.decoders import ConversionError, Decoders, RenderingError
 from airflow_dicomweb.emulator.incoming import RefusedError, examine
 from airflow_dicomweb.emulator.instances import Instances, Outcome, Stored
@@ -162,7 +162,8 @@ class Export:
     def _export(self, stored: Stored) -> tuple[int, str] | None:
         path = stored.path
         place = f"{self._prefix.prefix}{path.study}/{path.series}/{path.instance}"
-        write = self._export_dicom if self._media_type.name in {DICOM, ""} else self._export_pictures
+        writers = {DICOM: self._export_dicom, "": self._export_dicom, OCTET_STREAM: self._export_frames}
+        write = writers.get(self._media_type.name, self._export_pictures)
         try:
             with cloud_storage():
                 write(stored, place)
@@ -188,6 +189,14 @@ class Export:
             picture = self._decoders.render(stored.file, name, frame)
             target = f"{place}/{frame}.{extension}" if stored.frames > 1 else f"{place}.{extension}"
             self._buckets.write(self._prefix.bucket, target, picture, name)
+
+    def _export_frames(self, stored: Stored, place: str) -> None:
+        as_stored = self._media_type.transfer_syntax == AS_STORED and stored.transfer_syntax not in PLAIN
+        file, sizes = self._decoders.frames(stored.file, None, self._instances.incoming_folder, as_stored=as_stored)
+        with file:
+            for number, size in enumerate(sizes, 1):
+                target = f"{place}/{number}" if len(sizes) > 1 else place
+                self._buckets.write(self._prefix.bucket, target, file.read(size), OCTET_STREAM)
 
     def finish(self) -> Mapping[str, Any]:
         """Give the response."""

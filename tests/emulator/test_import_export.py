@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 
+import pydicom
 import pytest
 import requests
 from google.auth.credentials import AnonymousCredentials
@@ -246,11 +247,34 @@ def test_each_documented_media_type_is_exported_or_named_as_not_emulated(api, ob
         "application/dicom; transfer-syntax=*",
         "application/dicom; transfer-syntax=1.2.840.10008.1.2",
         "application/dicom; transfer-syntax=1.2.840.10008.1.2.1",
+        "application/dicom; transfer-syntax=1.2.840.10008.1.2.1.99",
+        "application/octet-stream; transfer-syntax=*",
+        "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1",
         "image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.50",
         "image/png",
         "application/dicom (002:791)",
         "(absent) = original format",
     ]
+
+
+def test_bare_frames_are_exported_as_stored_or_decompressed(api, objects):
+    body = (PYDICOM_FILES / "rtdose_rle.dcm").read_bytes()
+    api.store(picture(), body)
+    prefix = "{}/{}/{}".format(*next(who for who in api.tuples() if who[0] != "1.1"))
+    stored = pydicom.dcmread(io.BytesIO(body))
+    compressed = list(pydicom.encaps.generate_frames(stored.PixelData, number_of_frames=15))
+    stored.decompress()
+    for syntax, content in (
+        ("*", compressed[14]),
+        ("1.2.840.10008.1.2.1", stored.PixelData[-len(stored.PixelData) // 15 :]),
+    ):
+        operation = api.run(
+            export(api, f"gs://{objects.name}/out", f"application/octet-stream; transfer-syntax={syntax}")
+        )
+        assert operation["metadata"]["counter"] == {"success": "2"}
+        assert objects.get(f"out/{prefix}/15") == content
+        assert objects.get("out/1.1/1.1.1/1.1.1.1") == bytes(range(16))
+        assert len(objects.names()) == 16
 
 
 def test_pictures_of_what_has_none_are_failed_items(api, objects):
