@@ -12,7 +12,8 @@ Every source gets exactly one outcome (``settling.py`` says what it rests on).
   same.
 - When the server cannot be reached, or refuses the sender, the rest fails without being sent. The error itself is raised
   only if no answer was read at all.
-- What an earlier try of the same call has stored is not sent again, as long as the server's search names it.
+- What an earlier try of the same call has stored is not sent again, as long as the server's search names it. Where other
+  bytes are replaced that is not enough: another source of the call may have taken its place since, or be about to.
 
 Source: DICOM PS3.18 section 10.5 (store transaction).
 """
@@ -189,7 +190,8 @@ class _Run:
 
     def _was_stored(self, source: Source) -> bool:
         """Take over what an earlier try has stored, if it is still there."""
-        outcome = self._hooks.earlier(source) if self._hooks.earlier is not None else None
+        known = self._hooks.earlier if self._options.on_conflict != "replace" else None
+        outcome = known(source) if known is not None else None
         if outcome is None or outcome.path is None or self._known.has(outcome.path) is not True:
             return False
         self._settle(outcome)

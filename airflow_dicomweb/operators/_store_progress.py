@@ -40,7 +40,7 @@ class StoreProgress:
         if self._tries.goes_on and self._report is not None:
             lines = _readable(self._report)
             self._earlier = self._stack.enter_context(EarlierOutcomes(lines, self._tries.run))
-            log.info("An earlier try has stored %d sources: what is still there is not sent again", len(self._earlier))
+            log.info("An earlier try has stored %d sources", len(self._earlier))
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -119,6 +119,32 @@ def test_what_changed_or_is_gone_is_not_believed(store, client, tmp_path, report
     assert len(list(client.search_instances(study=STUDY))) == 6
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_retry_does_not_replace_what_an_earlier_try_has_stored(  # noqa: PLR0917
+    store, set_connection, client, tmp_path, report_uri, refused
+):
+    """Two files of one identity: the first that is stored stays, or says that it was replaced; both cannot be stored."""
+    extra = {"dicom_store": store.dicom_store, "auth": "bearer", "api_version": "v1beta1"}
+    set_connection(host=store.base_url, password="loopback-token", extra=extra)
+    (tmp_path / "in").mkdir()
+    for name in ("first", "second"):
+        instance(STUDY, 1, 1, comment=name).save_as(tmp_path / "in" / name, enforce_file_format=True)
+    if refused:
+        store.faults({**REFUSED, "times": 1})
+    state, outcomes = StateStore(), []
+    for _ in range(3):
+        try:
+            result = task(
+                tmp_path / "in", on_conflict="replace", backup_uri=str(tmp_path / "old"), report_uri=report_uri
+            ).execute(context(state))
+            outcomes.append((result["created"] + result["identical"], result["conflict"]))
+        except StoreRefusedError as error:
+            outcomes.append((error.result.created + error.result.identical, error.result.conflict))
+    assert outcomes == [(1, 0 if refused else 1), (1, 1), (1, 1)]
+    (stored,) = map(Path, client.retrieve(STUDY, destination=tmp_path / "out"))
+    assert stored.read_bytes() == (tmp_path / "in" / "first").read_bytes()
+
+
 @pytest.mark.parametrize("other", [{"verify": "exists"}, {"shard": (0, 1)}, {"dicom_store": "others"}])
 def test_other_arguments_start_anew(store, tmp_path, other):
     state = StateStore()
