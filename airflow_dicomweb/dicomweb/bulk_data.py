@@ -20,7 +20,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from airflow_dicomweb.dicomweb.addresses import BaseUrl
 from airflow_dicomweb.dicomweb.answers import StreamedAnswer
-from airflow_dicomweb.dicomweb.folders import Incoming, writing
+from airflow_dicomweb.dicomweb.folders import Incoming, local_path, writing
 from airflow_dicomweb.dicomweb.media_types import DICOM_JSON, MULTIPART, OCTET_STREAM, MediaType
 from airflow_dicomweb.dicomweb.multipart import PartData, PartStart
 from airflow_dicomweb.dicomweb.resources import ResourcePath
@@ -135,8 +135,8 @@ def check_file(destination: object) -> Path:
 
     :raises ConfigurationError: If not.
     """
-    text = os.fspath(destination) if isinstance(destination, str | os.PathLike) else None
-    if not isinstance(text, str) or not text or "\0" in text or text.startswith("gs://"):
+    text = local_path(destination)
+    if text is None:
         raise ConfigurationError("the destination of bulk data must be the path of a file: text, or a pathlib.Path")
     with writing():
         if Path(text).is_dir():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -23,6 +24,9 @@ from typing import BinaryIO, Protocol, Self
 
 from airflow_dicomweb.dicomweb.marks import Checksum, Mark, Marks
 from airflow_dicomweb.errors import ConfigurationError
+
+# With one slash too: that is what pathlib.Path makes of two.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/")
 
 
 class Incoming:
@@ -141,10 +145,10 @@ class Folder:
     """
 
     def __init__(self, destination: object, label: str, marks: Marks | None = None) -> None:
-        text = os.fspath(destination) if isinstance(destination, str | os.PathLike) else None
-        if not isinstance(text, str) or not text or "\0" in text:
+        text = local_path(destination)
+        if text is None:
             raise ConfigurationError(
-                "the destination must be the path of a folder (text, or a pathlib.Path), or gs://BUCKET/PREFIX"
+                "the destination must be the path of a folder (text, or a pathlib.Path), or the text gs://BUCKET/PREFIX"
             )
         self._folder = Path(text)
         self._text = os.path.join(self._folder, "")  # noqa: PTH118 - to put names behind
@@ -184,7 +188,9 @@ class Folder:
         """Find what an earlier retrieval brought, and is whole, with its name or on its way to it."""
         for key, name in candidates:
             for path, staged in ((self._staged(key), True), (self._folder / name, False)):
-                if key not in self._kept and path.is_file() and (mark := self._marks.whole(path, key)) is not None:
+                with writing():  # where nobody may look, nobody can write either
+                    there = key not in self._kept and path.is_file()
+                if there and (mark := self._marks.whole(path, key)) is not None:
                     self._kept[key] = self._entry(name, mark.size), path if staged else None
 
     @property
@@ -254,6 +260,14 @@ class Folder:
 
     def _staged(self, key: str) -> Path:
         return self._staging / hashlib.sha256(key.encode()).hexdigest()[:40]
+
+
+def local_path(given: object) -> str | None:
+    """Give the text of a path; None if it is no path of this machine: a URL would become a folder of that name."""
+    text = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text or _URL.match(text):
+        return None
+    return text
 
 
 @contextmanager

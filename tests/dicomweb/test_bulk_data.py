@@ -165,7 +165,9 @@ def test_memory_is_bounded() -> None:
             client.retrieve_bulkdata(URI, max_bytes=99)
 
 
-@pytest.mark.parametrize("destination", ["", "Doe\0", b"x", 3, "gs://bucket/x", "{folder}", "{folder}/Doe/x"])
+@pytest.mark.parametrize(
+    "destination", ["", "Doe\0", b"x", 3, "gs://bucket/x", "s3:/bucket/x", "{folder}", "{folder}/Doe/x"]
+)
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sent(tmp_path: Path, destination: Any) -> None:
     if isinstance(destination, str):
         destination = destination.replace("{folder}", str(tmp_path))

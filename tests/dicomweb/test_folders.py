@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -132,3 +133,21 @@ def test_a_destination_that_is_a_file_is_refused_without_its_name(tmp_path: Path
         Folder(tmp_path / "Doe", "1.2").check(["x/a"])
     assert "Doe" not in str(refusal.value)
     assert files(tmp_path) == ["Doe"]
+
+
+@pytest.mark.parametrize("name", ["Doe" * 100, "Doe"])
+def test_a_place_that_cannot_be_looked_at_is_refused_without_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "Doe").mkdir(mode=0)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # the folders above are private to the user of the tests
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(ConfigurationError, match="destination") as refusal:
+            Folder(name, "1.2").look([("key", "a")])
+    finally:
+        os.seteuid(user)
+    assert "Doe" not in str(refusal.value)

@@ -88,7 +88,9 @@ def test_what_is_not_there_is_an_error_and_leaves_nothing(server: DicomWebClient
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("destination", [None, "", b"out", 3, "Doe\0"])
+@pytest.mark.parametrize(
+    "destination", [None, "", b"out", 3, "Doe\0", "s3://Doe/x", "file:///Doe", Path("gs://Doe/x"), "gs:/Doe/x"]
+)
 def test_a_destination_that_is_no_path_is_refused_before_anything_is_sent(destination: Any) -> None:
     with storing() as (client, server):
         with pytest.raises(ConfigurationError, match="destination") as refusal:
