@@ -53,7 +53,8 @@ def with_wildcards(query: Query) -> WildcardSearch | None:
             if kind not in _WITH_WILDCARDS:
                 return None
             # Of letters that are not ASCII it keeps none in its index, or several bytes.
-            pairs.append((name, _ENCODED.sub("?", _NOT_ASCII.sub("*", value))))
+            # What may follow in a name, empty components and its other forms, does not matter either.
+            pairs.append((name, _ENCODED.sub("?", _NOT_ASCII.sub("*", value)) + ("*" if kind == "PN" else "")))
             expressions[name] = _expression(value, kind)
         else:
             pairs.append((name, value))

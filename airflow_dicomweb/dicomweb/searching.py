@@ -132,11 +132,11 @@ class Searches:
         for found in self._pages(path, query, limit=limit, offset=offset, page_size=page_size):
             nothing = False
             yield found
-        if nothing and not offset and limit != 0 and not self._exchanges.habits.decodes_queries:
+        if nothing and limit != 0 and not self._exchanges.habits.decodes_queries:
             again = with_wildcards(query)
             if again is not None:
                 pages = self._pages(path, again.query, limit=None, offset=0, page_size=page_size)
-                yield from islice(filter(again.matches, pages), limit)
+                yield from islice(filter(again.matches, pages), offset, last)
 
     def _pages(self, path: str, query: Query, *, limit: int | None, offset: int, page_size: int) -> Iterator[DicomJson]:
         return all_pages(partial(self._exchanges.search, path, query), limit=limit, offset=offset, page_size=page_size)

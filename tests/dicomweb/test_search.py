@@ -109,7 +109,7 @@ def test_a_query_is_encoded_and_says_only_what_was_asked() -> None:
             list(client.search_studies(filters, include_fields=["StudyDescription", "00080061"], limit=7, offset=3))
             == []
         )
-    (request,) = server.received
+    request, _ = server.received
     assert request.line == (
         "GET /dicom-web/studies?PatientName=M%C3%BCller%20%26%20S%C3%B6hne%2B?%3D&StudyDate=20260101-"
         "&includefield=StudyDescription,00080061&limit=7&offset=3"
@@ -187,6 +187,38 @@ def test_what_must_be_encoded_is_found_on_a_server_that_does_not_decode(
         client.store(tmp_path)
         assert studies(client, filters) == ["1.1"] * count
         assert studies(client, filters, limit=1) == ["1.1"] * count
+        assert studies(client, filters, offset=1) == []
+
+
+@pytest.mark.parametrize("name", ["Yamada^Tarou^^^", "Yamada^Tarou=山田^太郎=やまだ^たろう", "yamada^tarou"])
+def test_a_name_is_found_whatever_follows_it_on_a_server_that_does_not_decode(
+    empty_orthanc: Orthanc, tmp_path: Path, name: str
+) -> None:
+    series_of(tmp_path / "1", 1, study="1.1", PatientName=name, SpecificCharacterSet="ISO_IR 192")
+    series_of(tmp_path / "2", 1, study="1.2", PatientName="Yamada^Taroubei")
+    with DicomWebClient(
+        empty_orthanc.dicomweb_url, credentials=Basic(empty_orthanc.user, empty_orthanc.password)
+    ) as client:
+        client.store(tmp_path)
+        assert studies(client, {"PatientName": "Yamada^Tarou"}) == ["1.1"]
+
+
+def test_results_are_passed_over_on_a_server_that_does_not_decode(empty_orthanc: Orthanc, tmp_path: Path) -> None:
+    names = {"1.1": "Doe^Jane", "1.2": "Doe^Jane", "1.3": "Doe Jane", "1.4": "Doe^Jane"}
+    for uid, name in names.items():
+        series_of(tmp_path / uid, 1, study=uid, PatientName=name)
+    with DicomWebClient(
+        empty_orthanc.dicomweb_url, credentials=Basic(empty_orthanc.user, empty_orthanc.password)
+    ) as client:
+        client.store(tmp_path)
+        wanted = {"PatientName": "Doe^Jane"}
+        everything = [each["StudyInstanceUID"] for each in client.search_studies(wanted)]
+        assert sorted(everything) == ["1.1", "1.2", "1.4"]
+        for offset in range(4):
+            found = [each["StudyInstanceUID"] for each in client.search_studies(wanted, offset=offset)]
+            (*one,) = client.search_studies(wanted, offset=offset, limit=1)
+            assert found == everything[offset:]
+            assert [each["StudyInstanceUID"] for each in one] == found[:1]
 
 
 def test_only_what_was_encoded_and_not_found_is_searched_for_again() -> None:
@@ -201,7 +233,7 @@ def test_only_what_was_encoded_and_not_found_is_searched_for_again() -> None:
         assert studies(client, {"PatientName": "Doe^Jane"}, fuzzy_matching=True) == []
     assert [request.line.partition("?")[2].partition("&limit")[0] for request in server.received] == [
         "PatientName=Doe%5EJane&PatientID=7",
-        "PatientName=Doe?Jane&PatientID=7&includefield=PatientName",
+        "PatientName=Doe?Jane*&PatientID=7&includefield=PatientName",
         "PatientID=7",
         "PatientName=Doe%5EJane",
         "PatientName=Doe%5EJane&fuzzymatching=true",
