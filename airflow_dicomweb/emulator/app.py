@@ -177,6 +177,7 @@ class _Exchange:
             service=self._service,
             origin=f"{request.scope['scheme']}://{_host(request)}",
             method=request.method,
+            path=request.scope["path"],
             version=names["version"],
             names=names,
             query=[pair for pair in request.query_params.multi_items() if pair[0] not in _SYSTEM_PARAMETERS],

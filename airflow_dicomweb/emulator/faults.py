@@ -6,9 +6,11 @@
     [{"method": "POST", "match": "/dicomWeb/studies$", "status": 503, "headers": {"Retry-After": "1"}, "times": 2},
      {"match": "/instances/", "cut": 1000},
      {"method": "POST", "match": ":import", "drop": "after"},
-     {"match": "/operations/", "delay": 1.5, "times": 10}]
+     {"match": "/operations/", "delay": 1.5, "times": 10},
+     {"match": ":import", "operation": "fail_partly", "items": 3, "code": 3, "message": "empty DICOM instance found"}]
 
-One fault may be sent without the list. A request suffers the first fault that fits it and is not used up.
+One fault may be sent without the list. A request suffers the first fault that fits it and is not used up; an operation
+that a request starts suffers one of its own (see operation_faults.py).
 """
 
 from __future__ import annotations
@@ -17,11 +19,32 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, cast
 
 from airflow_dicomweb.emulator.messages import ApiError
+from airflow_dicomweb.emulator.operation_faults import TROUBLES, OperationFault, Trouble
+
+Sufferer = Literal["request", "operation"]
 
 _LONGEST_DELAY = 3600
+_LONGEST_OPERATION = 7 * 24 * 3600
+_OF_REQUESTS = ("status", "headers", "cut", "delay", "drop")
+_OF_OPERATIONS = ("operation", "seconds", "items", "code", "message")
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "method": lambda value: isinstance(value, str),
+    "match": lambda value: isinstance(value, str),
+    "status": lambda value: type(value) is int and 200 <= value <= 599,
+    "headers": lambda value: isinstance(value, dict),
+    "cut": lambda value: type(value) is int and value >= 0,
+    "delay": lambda value: type(value) in {int, float} and 0 <= value <= _LONGEST_DELAY,
+    "drop": lambda value: value in ("before", "after"),
+    "operation": lambda value: value in TROUBLES,
+    "seconds": lambda value: type(value) in {int, float} and 0 <= value <= _LONGEST_OPERATION,
+    "items": lambda value: type(value) is int and value >= 0,
+    "code": lambda value: type(value) is int and 1 <= value <= 16,
+    "message": lambda value: isinstance(value, str) and value != "",
+    "times": lambda value: type(value) is int and value > 0,
+}
 
 
 @dataclass(slots=True)
@@ -35,7 +58,12 @@ class Fault:
     :param cut: Number of bytes of the answer's body after which the connection is closed.
     :param delay: Seconds before anything else happens.
     :param drop: ``before``: the connection is closed and the request not handled; ``after``: handled, not answered.
-    :param times: How many requests it hits.
+    :param operation: What goes wrong with the operation that the request starts: one of ``TROUBLES``.
+    :param seconds: How long that operation takes at least.
+    :param items: How many of its items fail, or are done before it goes wrong.
+    :param code: ``google.rpc.Code`` of its error.
+    :param message: Message of its error.
+    :param times: How many requests, or operations, it hits.
     :param fired: How many it has hit.
     """
 
@@ -46,19 +74,31 @@ class Fault:
     cut: int | None = None
     delay: float = 0.0
     drop: str = ""
+    operation: str = ""
+    seconds: float | None = None
+    items: int | None = None
+    code: int | None = None
+    message: str = ""
     times: int = 1
     fired: int = 0
 
-    def fits(self, method: str, path: str) -> bool:
-        """Tell whether a request is to suffer it."""
+    @property
+    def suffers(self) -> Sufferer:
+        """Say what it hits."""
+        return "operation" if self.operation else "request"
+
+    def fits(self, sufferer: Sufferer, method: str, path: str) -> bool:
+        """Tell whether a request, or the operation that it starts, is to suffer it."""
+        if sufferer != self.suffers:
+            return False
         return self.fired < self.times and self.method in {"", method} and re.search(self.match, path) is not None
 
     def to_json(self) -> dict[str, Any]:
         """Give it as it was asked for, and ``fired``."""
         shown: dict[str, Any] = {"method": self.method, "match": self.match, "times": self.times, "fired": self.fired}
-        for name in ("status", "headers", "cut", "delay", "drop"):
+        for name in (*_OF_REQUESTS, *_OF_OPERATIONS):
             value = getattr(self, name)
-            if value or (name == "cut" and value is not None):
+            if value or (name in {"cut", "items"} and value is not None):
                 shown[name] = value
         return shown
 
@@ -84,8 +124,19 @@ class Faults:
 
     def take(self, method: str, path: str) -> Fault | None:
         """Give the fault that a request is to suffer, and count it."""
+        return self._take("request", method, path)
+
+    def take_operation(self, method: str, path: str) -> OperationFault | None:
+        """Give the fault that the operation started by a request is to suffer, and count it."""
+        fault = self._take("operation", method, path)
+        if fault is None:
+            return None
+        trouble = cast("Trouble", fault.operation)
+        return OperationFault.asked(trouble, fault.seconds, fault.items, fault.code, fault.message)
+
+    def _take(self, sufferer: Sufferer, method: str, name: str) -> Fault | None:
         with self._lock:
-            fault = next((each for each in self._faults if each.fits(method, path)), None)
+            fault = next((each for each in self._faults if each.fits(sufferer, method, name)), None)
             if fault is not None:
                 fault.fired += 1
             return fault
@@ -111,23 +162,17 @@ def read_fault(asked: object) -> Fault:
     unknown = set(asked) - (set(Fault.__slots__) - {"fired"})
     if unknown:
         raise ApiError(400, f"a fault has no {', '.join(sorted(map(str, unknown)))}")
-    values = {**asked, "fired": 0}
-    fits: dict[str, Callable[[Any], bool]] = {
-        "method": lambda value: isinstance(value, str),
-        "match": lambda value: isinstance(value, str),
-        "status": lambda value: type(value) is int and 200 <= value <= 599,
-        "headers": lambda value: isinstance(value, dict),
-        "cut": lambda value: type(value) is int and value >= 0,
-        "delay": lambda value: type(value) in {int, float} and 0 <= value <= _LONGEST_DELAY,
-        "drop": lambda value: value in {"before", "after"},
-        "times": lambda value: type(value) is int and value > 0,
-    }
-    for name, fit in fits.items():
-        if name in values and not fit(values[name]):
+    for name, fit in _FITS.items():
+        if name in asked and not fit(asked[name]):
             raise ApiError(400, f"{name} of a fault has a value that cannot be: see the description of its fields")
-    fault = Fault(**values)
-    if fault.status is None and fault.cut is None and not fault.delay and not fault.drop:
-        raise ApiError(400, "a fault needs one of status, cut, delay, drop")
+    fault = Fault(**{**asked, "fired": 0})
+    others = _OF_REQUESTS if fault.operation else _OF_OPERATIONS
+    if foreign := [name for name in others if name in asked]:
+        raise ApiError(400, f"a fault of this kind has no {', '.join(foreign)}")
+    if fault.operation == "slow" and fault.seconds is None:
+        raise ApiError(400, "a slow operation needs seconds")
+    if not fault.operation and fault.status is None and fault.cut is None and not fault.delay and not fault.drop:
+        raise ApiError(400, "a fault needs one of status, cut, delay, drop, operation")
     try:
         re.compile(fault.match)
     except re.error:

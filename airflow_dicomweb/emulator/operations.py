@@ -55,7 +55,7 @@ def start_import(call: Call) -> Response:
     except ConfigurationError as error:
         raise ApiError(400, f"invalid import request: {error}") from None
     arguments = {"store": row, "uri": str(pattern), "storage_class": storage_class}
-    return started(call.service.start_operation(call.dataset, "import", call.version, arguments))
+    return started(call.start_operation("import", arguments))
 
 
 def start_export(call: Call) -> Response:
@@ -77,7 +77,7 @@ def start_export(call: Call) -> Response:
         raise ApiError(400, "invalid export request: a filter file is one object, without wildcards")
     arguments = {"store": row, "uri_prefix": str(prefix), "filter": filter_uri}
     arguments["media_type"] = _export_type(destination.get("mimeType", ""))
-    return started(call.service.start_operation(call.dataset, "export", call.version, arguments))
+    return started(call.start_operation("export", arguments))
 
 
 def _export_type(text: str) -> str:
@@ -101,7 +101,7 @@ def delete(call: Call) -> Response:
         return json_answer({})
     kind = "delete_series" if isinstance(path, SeriesPath) else "delete_study"
     arguments = {"store": row, "path": str(path), "count": len(found)}
-    return started(call.service.start_operation(call.dataset, kind, call.version, arguments, f"{row}/{path}"))
+    return started(call.start_operation(kind, arguments, target=f"{row}/{path}"))
 
 
 def started(record: Record) -> Response:

@@ -26,6 +26,7 @@ _FURTHER_LIMITS = (
     "delay with which a search sees a deletion</li>"
 )
 _LATEST = 50
+_SHOWN_APART = {"method", "match", "times", "fired", "headers"}
 
 
 def main_page(service: Service) -> str:
@@ -72,7 +73,7 @@ def _operations(service: Service) -> Iterable[Sequence[object]]:
 
 def _faults(service: Service) -> Iterable[Sequence[object]]:
     for fault in service.faults.to_json():
-        what = ", ".join(f"{key} {fault[key]}" for key in ("delay", "status", "cut", "drop") if key in fault)
+        what = ", ".join(f"{key} {value}" for key, value in fault.items() if key not in _SHOWN_APART)
         yield fault["method"] or "any", fault["match"], what, fault["times"], fault["fired"]
 
 

@@ -46,7 +46,7 @@ def create_dataset(call: Call) -> Response:
     if call.service.stores.has_dataset(name):
         raise ApiError(409, f"dataset {name} already exists.")
     arguments = {"name": name, "body": body}
-    return started(call.service.start_operation(name, "create_dataset", call.version, arguments))
+    return started(call.start_operation("create_dataset", arguments, dataset=name))
 
 
 def get_dataset(call: Call) -> Response:

@@ -9,17 +9,20 @@ Source: Cloud Healthcare API, "Best practices for long-running operations".
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from airflow_dicomweb.emulator.messages import CANCELLED, INTERNAL, INVALID_ARGUMENT
+from airflow_dicomweb.emulator.operation_faults import OperationFault
 from airflow_dicomweb.emulator.records import Failure, Record, Records
 
 _log = logging.getLogger(__name__)
 
 _COUNT_INTERVAL = 0.1
+_LONGEST_WAIT = 3600.0
 _CLOSE_TIMEOUT = 5.0
 
 
@@ -114,7 +117,7 @@ class Runner:
                 left = until - time.time()
                 if left <= 0:
                     return True
-                self._changed.wait(left)
+                self._changed.wait(min(left, _LONGEST_WAIT))
         return False
 
     def _run(self, record: Record) -> None:
@@ -136,25 +139,46 @@ class Runner:
 
     def _work_through(self, record: Record) -> tuple[tuple[int, str] | None, Mapping[str, Any] | None]:
         """Give the error or the response; neither, when it was stopped before its end."""
-        work = self._work_for(record)
+        work, fault = self._work_for(record), OperationFault.of(record)
+        if not self._proceeds(record, fault, None, 0):
+            return None, None
         items = work.items()
         earlier, done, failed = work.done_before(), 0, 0
         unnoted: list[Failure] = []
         noted_at = 0.0
         self._records.count(record.name, earlier, 0, len(items))
-        while self._goes_on(record.name, _due(record, done, len(items))) and done < len(items):
-            chunk = items[done : done + _how_many(record, work.at_once, done, len(items))]
-            unnoted += (failures := work.do(chunk))
-            done, failed = done + len(chunk), failed + len(failures)
-            if done == len(items) or time.monotonic() - noted_at > _COUNT_INTERVAL:
-                self._records.count(record.name, earlier + done - failed, failed, len(items) - done, unnoted)
-                unnoted, noted_at = [], time.monotonic()
-        self._records.count(record.name, earlier + done - failed, failed, len(items) - done, unnoted)
+        try:
+            while self._proceeds(record, fault, done, len(items)) and done < len(items):
+                chunk = items[done : done + _how_many(record, 1 if fault else work.at_once, done, len(items))]
+                refused = fault.refused(chunk, done) if fault else None
+                unnoted += (failures := work.do(chunk) if refused is None else refused)
+                done, failed = done + len(chunk), failed + len(failures)
+                if fault or done == len(items) or time.monotonic() - noted_at > _COUNT_INTERVAL:
+                    self._records.count(record.name, earlier + done - failed, failed, len(items) - done, unnoted)
+                    unnoted, noted_at = [], time.monotonic()
+        finally:
+            self._records.count(record.name, earlier + done - failed, failed, len(items) - done, unnoted)
         if done < len(items) or not self._goes_on(record.name, record.created + record.seconds):
             return None, None
         response = work.finish()
         by_error = failed and self._fails_partly_by_error()
         return ((INVALID_ARGUMENT, work.failed_message), None) if by_error else (None, response)
+
+    def _proceeds(self, record: Record, fault: OperationFault | None, done: int | None, count: int) -> bool:
+        """Wait until the next item is due, or let the operation go wrong; give False as soon as it is to stop.
+
+        :param done: How many items are done; None before they are listed.
+        :raises OperationError: If its fault is to fail.
+        """
+        if not self._goes_on(record.name, _due(record, done or 0, count)):
+            return False
+        if fault is None or not fault.strikes(done, count):
+            return True
+        if fault.operation == "fail":
+            raise OperationError(fault.code, fault.message)
+        if fault.operation == "cancel":
+            self.cancel(record.name)
+        return self._goes_on(record.name, math.inf)
 
 
 def _due(record: Record, index: int, count: int) -> float:

@@ -13,6 +13,7 @@ from airflow_dicomweb.emulator.faults import Faults
 from airflow_dicomweb.emulator.instances import Instances
 from airflow_dicomweb.emulator.journal import Journal
 from airflow_dicomweb.emulator.messages import ApiError
+from airflow_dicomweb.emulator.operation_faults import ARGUMENT
 from airflow_dicomweb.emulator.records import Record, Records
 from airflow_dicomweb.emulator.runner import Runner, Work
 from airflow_dicomweb.emulator.settings import Settings
@@ -45,16 +46,6 @@ class Service:
     def _fails_partly_by_error(self) -> bool:
         return self.settings.partial_failure == "error"
 
-    def start_operation(
-        self, dataset: str, kind: str, version: str, arguments: Mapping[str, object], target: str = ""
-    ) -> Record:
-        """Note an operation and set it to work."""
-        record = self.records.add(
-            kind, dataset, version=version, target=target, arguments=arguments, seconds=self.settings.operation_seconds
-        )
-        self.runner.start(record)
-        return record
-
     def close(self) -> None:
         """Stop the operations and let go of the data folder."""
         self.runner.close()
@@ -68,6 +59,7 @@ class Call:
 
     :param service: What it is asked of.
     :param origin: Scheme and host of the request; answers name their resources under it.
+    :param path: Path of its URL.
     :param version: ``v1`` or ``v1beta1``.
     :param names: The variable parts of the path.
     :param query: Query parameters in order, without Google's system parameters.
@@ -78,6 +70,7 @@ class Call:
     service: Service
     origin: str
     method: str
+    path: str
     version: str
     names: Mapping[str, str]
     query: Sequence[tuple[str, str]]
@@ -140,6 +133,25 @@ class Call:
         if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
             raise ApiError(400, f"invalid {name}: a number from {least} to {most} is expected")
         return int(text)
+
+    def start_operation(
+        self, kind: str, arguments: Mapping[str, object], *, dataset: str = "", target: str = ""
+    ) -> Record:
+        """Note an operation that this request starts, with the fault that it is to suffer, and set it to work.
+
+        :param dataset: Full name of the dataset to which it belongs; by default the one in the path.
+        """
+        service = self.service
+        fault = service.faults.take_operation(self.method, self.path)
+        seconds = service.settings.operation_seconds
+        if fault is not None:
+            arguments = {**arguments, ARGUMENT: fault.kept()}
+            seconds = seconds if fault.seconds is None else fault.seconds
+        record = service.records.add(
+            kind, dataset or self.dataset, version=self.version, target=target, arguments=arguments, seconds=seconds
+        )
+        service.runner.start(record)
+        return record
 
     def accept(self) -> list[MediaType]:
         """Give what the caller can read, best first."""

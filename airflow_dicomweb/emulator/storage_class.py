@@ -48,7 +48,7 @@ def set_storage_class(call: Call) -> Response:
     if path is not None:
         stored_of(call)
     arguments = {"store": row, "path": str(path or ""), "filter": filter_uri, "storage_class": wanted}
-    return started(call.service.start_operation(call.dataset, "set_storage_class", call.version, arguments))
+    return started(call.start_operation("set_storage_class", arguments))
 
 
 class SetStorageClass:
