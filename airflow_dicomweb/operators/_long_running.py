@@ -108,6 +108,10 @@ class LongRunningOperator(DicomWebOperator):
     def verify_end(self, client: HealthcareClient, operation: Operation | None, details: Mapping[str, Any]) -> None:
         """Look further than the verdict of an operation that went well enough."""
 
+    def is_undone(self, client: HealthcareClient) -> bool:
+        """Tell whether what was asked for is surely not done, after an operation that may have been another task's."""
+        return False
+
     def clean_up(self, client: HealthcareClient, details: Mapping[str, Any]) -> None:
         """Remove what was needed for the operation only."""
 
@@ -261,6 +265,9 @@ class LongRunningOperator(DicomWebOperator):
         """Deal with the end, however it was waited for."""
         if operation is not None and operation.verdict == "cancelled" and started.restart:
             self.log.info("%s was being cancelled when this try took it up: starting anew", operation.name)
+            return self._see_through(context, client, self._submission(context, client).start(started.details))
+        if operation is not None and started.found and self.is_undone(client):
+            self.log.warning("%s was another task's: what this one is for is not done; starting anew", operation.name)
             return self._see_through(context, client, self._submission(context, client).start(started.details))
         self._records(context).consume(started)
         self.tidy(client, started.details)

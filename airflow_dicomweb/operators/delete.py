@@ -6,6 +6,7 @@ Source: Cloud Healthcare API v1, ``dicomStores.studies.delete``, ``...series.del
 from __future__ import annotations
 
 import ast
+import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from airflow_dicomweb.healthcare.client import HealthcareClient
 
+_LOOKS = 5
+
 
 class _DeleteOperator(LongRunningOperator):
     """Base of the operators that delete: counted and checked right before, and nothing deleted when in doubt."""
@@ -30,6 +33,8 @@ class _DeleteOperator(LongRunningOperator):
     template_fields: Sequence[str] = (*DicomWebOperator.template_fields, "study", "expected")
     kinds: ClassVar[Sequence[str]] = ("instances",)
     """What may be expected to be there, in numbers."""
+    look_interval: float = 5.0
+    """Seconds between two looks for what may be gone: searches lag behind a deletion by some seconds."""
 
     def __init__(
         self,
@@ -87,6 +92,14 @@ class _DeleteOperator(LongRunningOperator):
                 raise
             self.log.info("%s was deleted by somebody else just now", self.path())
             return None
+
+    def is_undone(self, client: HealthcareClient) -> bool:
+        """See whether it is there still, at each of some looks."""
+        for look in range(_LOOKS):
+            time.sleep(self.look_interval if look else 0.0)
+            if next(find_below(client, self.path()), None) is None:
+                return False
+        return True
 
     def result(self, operation: Operation | None, details: Mapping[str, Any]) -> dict[str, Any]:
         """Give the operation's result with the number of instances that there were."""

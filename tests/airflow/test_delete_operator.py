@@ -263,6 +263,24 @@ def test_a_deletion_whose_answer_was_lost_is_sent_again_only_by_the_next_try_and
     assert sum(each["method"] == "DELETE" for each in store.requests()) == {"after": 1, "before": 2}[drop]
 
 
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_an_operation_that_was_found_in_the_list_and_was_another_tasks_does_not_count(  # noqa: PLR0917
+    store, client, study, left, tmp_path, deferrable
+):
+    """Of two deletions, the answer to one is lost before it arrives: the other one's operation is the only candidate."""
+    (other,) = client.store(write_study(tmp_path / "other", f"{study}.9")).studies
+    store.faults({"method": "DELETE", "match": f"/studies/{study}$", "drop": "before", "times": 1})
+    state, operator = StateStore(), delete(study, expected=4, inline_wait=0.0, deferrable=deferrable)
+    operator.shortest_first_wait = operator.look_interval = 0.05
+    with pytest.raises(TransportError):
+        operator.execute(context(state))
+    taken = delete(other).execute(context(StateStore()))["operation"]
+    assert (left(study), left(other)) == (4, 0)
+    result = see_through(operator, context(state))
+    assert (result["state"], result["instances"], left(study)) == ("success", 4, 0)
+    assert result["operation"] != taken
+
+
 def test_an_expectation_of_series_is_for_studies_alone(store, study):
     for make in (delete_series, delete_instance):
         with pytest.raises(
