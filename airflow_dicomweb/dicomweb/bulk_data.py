@@ -82,7 +82,10 @@ def resolve(uri: object, root: str, of: ResourcePath | None = None) -> str:
 
 def _check_segments(uri: str) -> None:
     """Refuse what a server might read as another path than this package does, however often it decodes."""
-    path = urlsplit(uri).path
+    try:
+        path = urlsplit(uri).path
+    except ValueError:
+        raise ConfigurationError("a bulk data URI has an address that cannot be one") from None
     while (decoded := unquote(path)) != path:
         if decoded.count("/") != path.count("/"):
             raise ConfigurationError("a bulk data URI must not hold an encoded slash")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from airflow_dicomweb.dicomweb.archives import is_archive, members
 from airflow_dicomweb.dicomweb.entries import Entry
+from airflow_dicomweb.errors import ConfigurationError
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,11 @@ def matching(pattern: str, entries: Iterator[Entry]) -> Iterator[Entry]:
     :param pattern: A glob for the relative names.
     :param entries: Files and archives; what could not be listed has a relative name that is empty or ends with a slash.
     """
-    left_out, expression = 0, re.compile(_expression(pattern), re.DOTALL)
+    left_out = 0
+    try:
+        expression = re.compile(_expression(pattern), re.DOTALL)
+    except re.error:
+        raise ConfigurationError("a glob has a range that ends before it starts: [a-z] is accepted") from None
 
     def is_meant(entry: Entry) -> bool:
         unlisted = entry.relative == "" or entry.relative.endswith("/")
@@ -80,5 +85,5 @@ def _expression(pattern: str) -> str:
 def _one_of(token: str) -> str:
     if len(token) < 3:
         return re.escape(token)
-    inside = token[1:-1].replace("\\", r"\\")
+    inside = re.sub(r"([\\\[\]&~|])", r"\\\1", token[1:-1])
     return f"[^/{inside[1:]}]" if inside.startswith("!") else f"[{inside}]"

@@ -115,8 +115,10 @@ def _single(name: str, kind: str, value: object) -> str:
     # An empty value matches everything: nobody deletes what an empty variable selects.
     if not text.strip() or not text.isprintable():
         raise ConfigurationError(f"the value for {name} is empty or has control characters: {accepted}")
-    if kind == "DA" and not _DATES.fullmatch(text):
-        raise ConfigurationError(f"the value for {name} is no date: {accepted}")
+    if kind == "DA":
+        if not _DATES.fullmatch(text):
+            raise ConfigurationError(f"the value for {name} is no date: {accepted}")
+        _check_order(name, *text.split("-"))
     if kind == "UI":
         for uid in re.split(r"[,\\]", text):
             check_uid(uid, name)
@@ -130,9 +132,14 @@ def _range(name: str, kind: str, start: object, end: object) -> str:
         raise ConfigurationError(f"the range for {name} has neither start nor end: one of them is needed")
     if any("-" in each for each in ends if kind != "DT"):
         raise ConfigurationError(f"the range for {name} is made of ranges: {_ACCEPTED[kind]}")
-    if kind == "DA" and "" not in ends and ends[0].replace(".", "") > ends[1].replace(".", ""):
-        raise ConfigurationError(f"the range for {name} ends before it starts")
+    if kind == "DA":
+        _check_order(name, *ends)
     return "-".join(ends)
+
+
+def _check_order(name: str, start: str, end: str = "") -> None:
+    if start and end and start.replace(".", "") > end.replace(".", ""):
+        raise ConfigurationError(f"the range for {name} ends before it starts")
 
 
 def split_lists(query: Query, most: int) -> list[Query]:

@@ -67,6 +67,7 @@ def test_a_uri_of_the_server_is_followed(uri: str, of: InstancePath | None, expe
         *("../x", "..", "./x", "studies/../../x", "studies/./x", f"{ROOT}/../x", "/dicom-web/../x"),
         *("%2e%2e/x", "studies/%2E./x", "studies/.%2e/x", "%252e%252e/x", "%25252e%25252e/x", "%2e/x"),
         *("studies%2f..%2fx", "..%2fx", "%2e%2e%2fx", "..%252fx", "..\\x", "..%5cx", "%2e%2e%5cx", "..%255cx"),
+        *("https://[evil/x", "https://pacs.example:evil/dicom-web/x", "https://pacs.example:99999/dicom-web/x"),
         *("studies//x", "studies/%0d%0aHost:x", "studies/%00", "studies/x#y", f"{ROOT}//x", "studies/..;/x/.."),
     ],
 )

@@ -83,6 +83,8 @@ def test_moments_and_ranges_of_python_are_written_as_dicom_has_them(name: str, v
     [
         ("StudyDate", (None, None), "neither start nor end"),
         ("StudyDate", (date(2026, 2, 1), date(2026, 1, 1)), "ends before it starts"),
+        ("StudyDate", "20260201-20260131", "ends before it starts"),
+        ("StudyDate", "2026.02.01-20260131", "ends before it starts"),
         ("StudyDate", ("20260101-20260102", None), "made of ranges"),
         ("StudyDate", (date(2026, 2, 1),), "a pair of dates"),
         ("StudyDate", (date(2026, 2, 1), 7), "no date"),

@@ -65,11 +65,19 @@ def test_a_source_can_be_opened_more_than_once(folder: Path) -> None:
         ("*/?.dcm", ["a-b/2.dcm"]),
         ("[ab].dcm", ["a.dcm", "b.dcm"]),
         ("[!a].dcm", ["b.dcm"]),
+        ("[!]b].dcm", ["a.dcm"]),
         ("a/x/[odd].dcm", ["a/x/[odd].dcm"]),
+        ("a/x/[[]odd*", ["a/x/[odd].dcm"]),
     ],
 )
+@pytest.mark.filterwarnings("error::FutureWarning")
 def test_a_glob_matches_with_these_rules(folder: Path, pattern: str, expected: list[str]) -> None:
     assert relative(folder, f"{folder}/{pattern}") == expected
+
+
+def test_a_glob_that_cannot_be_meant_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match="range that ends before it starts"):
+        list_sources(f"{folder}/[z-a]*")
 
 
 def test_a_glob_without_a_folder_is_about_the_current_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
