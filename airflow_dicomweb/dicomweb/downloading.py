@@ -48,6 +48,10 @@ def name_of(instance: InstancePath) -> str:
     return f"{instance.study}/{instance.series}/{instance.instance}.dcm"
 
 
+def _folder_of(wanted: ResourcePath) -> str:
+    return f"{wanted.study}/{wanted.series}" if isinstance(wanted, SeriesPath) else wanted.study
+
+
 def download(
     exchanges: Exchanges, wanted: ResourcePath, place: Place, *, workers: int, resume: bool
 ) -> list[RetrievedFile]:
@@ -57,8 +61,10 @@ def download(
     """
     work = _Download(exchanges, wanted, place, workers)
     with place:
-        if resume:
+        if resume and (isinstance(wanted, InstancePath) or place.may_hold(_folder_of(wanted))):
             place.look((str(instance), name_of(instance)) for instance in sorted(work.named or ()))
+        else:
+            work.count()
         while_more_comes(exchanges.retry_policy, place, work.attempt)
         work.judge()
         kept = place.finish()
@@ -123,12 +129,30 @@ class _Download:
         self._doubtful: dict[InstancePath, Mark] = {}
         self._repeated: set[ResourcePath] = set()
         self._lock, self._stop = threading.Lock(), threading.Event()
-        self.named, self._problem = self._search()
+        self._count: int | None = None
+        self._searched = False
+        self._named: frozenset[InstancePath] | None = None
+        self._problem = ""
+
+    @property
+    def named(self) -> frozenset[InstancePath] | None:
+        """What the server's own search names, asked for once it is needed; None if it cannot be searched."""
+        if not self._searched:
+            self._named, self._problem = self._search()
+            self._searched = True
+        return self._named
+
+    def count(self) -> None:
+        """Ask how many there are; where the server does not say that, which ones."""
+        if not isinstance(self._wanted, InstancePath):
+            self._count = self._exchanges.counted(self._wanted)
+        if self._count is None:
+            self._named = self.named
 
     def instances(self, keys: Iterable[str]) -> frozenset[InstancePath]:
         """Give the instances of these keys."""
         found = set(keys)
-        return frozenset(path for path in self._came | (self.named or set()) if str(path) in found)
+        return frozenset(path for path in self._came | (self._named or set()) if str(path) in found)
 
     def attempt(self) -> None:
         """Ask for all that is missing, in ever smaller pieces."""
@@ -147,6 +171,8 @@ class _Download:
 
         :raises ProtocolError: If there is a difference.
         """
+        if self._is_counted():
+            return
         if self.named is None:
             _log.warning(
                 "the server's search for the instances of %s cannot be used (%s): whether all of them came is known "
@@ -177,15 +203,21 @@ class _Download:
                 raise
             return None, f"status {error.status}"
 
+    def _is_counted(self) -> bool:
+        """Tell whether as many are here as the server says that there are."""
+        return self._count is not None and self._count == len(self.instances(self._place.keys))
+
     def _pieces(self) -> list[ResourcePath]:
         """Give what to ask for next."""
         if doubtful := self._doubtful.keys() - self._repeated:
             return sorted(doubtful, key=str)
-        if not self.named:  # the answer tells what there is
-            return [] if self._wanted in self._answered else [self._wanted]
         here = self.instances(self._place.keys)
         if not here and self._wanted not in self._answered:
             return [self._wanted]
+        if self._is_counted():
+            return []
+        if not self.named:  # the answer tells what there is
+            return [] if self._wanted in self._answered else [self._wanted]
         started = {path.series for path in here}
         pieces: set[ResourcePath] = set()
         for path in self.named - here:

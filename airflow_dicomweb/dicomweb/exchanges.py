@@ -21,7 +21,7 @@ from airflow_dicomweb.dicomweb.habits import STANDARD, ServerHabits, recognise
 from airflow_dicomweb.dicomweb.media_types import DICOM_JSON
 from airflow_dicomweb.dicomweb.multipart import Body, Event
 from airflow_dicomweb.dicomweb.paging import all_pages
-from airflow_dicomweb.dicomweb.qido import Level, Page, Query, search_path, search_query
+from airflow_dicomweb.dicomweb.qido import FIELDS, Level, Page, Query, search_path, search_query
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath, StudyPath
 from airflow_dicomweb.dicomweb.retries import RetryPolicy
 from airflow_dicomweb.dicomweb.settling import InstanceIds
@@ -36,7 +36,7 @@ from airflow_dicomweb.dicomweb.wado import (
     only_part,
     parts,
 )
-from airflow_dicomweb.errors import NotFoundError, ProtocolError
+from airflow_dicomweb.errors import NotFoundError, ProtocolError, ResponseError, UnavailableError
 
 # Answers with these may say of each instance what became of it; with others nothing was taken up.
 _ABOUT_INSTANCES = frozenset({400, 406, 409, 411, 412, 413, 415, 422})
@@ -214,6 +214,25 @@ class Exchanges:
                 return self._instances(wanted.study)
         found = [text(series, "SeriesInstanceUID") for series in self._found("series", wanted.study)]
         return frozenset(path for uid in found if is_uid(uid) for path in self._instances(wanted.study, uid))
+
+    def counted(self, wanted: StudyPath | SeriesPath) -> int | None:
+        """Ask how many instances a study or series has: of many, that takes a server far less than to name them.
+
+        :return: None if it does not say so in a way that can only be meant so.
+        """
+        level: Level = "series" if isinstance(wanted, SeriesPath) else "studies"
+        name = f"{'Series' if level == 'series' else 'Study'}InstanceUID"
+        counter = f"NumberOf{name.removesuffix('InstanceUID')}RelatedInstances"
+        path, uid = search_path(level, wanted.study if level == "series" else None), str(wanted).rpartition("/")[2]
+        try:
+            found, more = self.search(path, ((name, uid), (FIELDS, counter)), 2, 0)
+        except (ProtocolError, ResponseError) as error:
+            # It may know other searches.
+            if isinstance(error, UnavailableError) and error.status != 500:
+                raise
+            return None
+        count = text(found[0], counter) if len(found) == 1 and not more and text(found[0], name) == uid else ""
+        return int(count) or None if count.isascii() and count.isdigit() else None
 
     def _instances(self, study: str, series: str | None = None) -> frozenset[InstancePath]:
         found = self._found("instances", study, series)

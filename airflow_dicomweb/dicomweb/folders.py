@@ -105,6 +105,10 @@ class Place(Protocol):
         """See that files of these names can be written; nothing is written."""
         ...
 
+    def may_hold(self, folder: str) -> bool:
+        """Tell whether an earlier retrieval may have brought something below this name."""
+        ...
+
     def look(self, candidates: Iterable[tuple[str, str]]) -> None:
         """Find what an earlier retrieval brought, and is whole: by keys and the names that a key may have."""
         ...
@@ -183,6 +187,10 @@ class Folder:
                 tempfile.TemporaryFile(dir=above).close()
             if any(map(os.path.isdir, paths)):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+    def may_hold(self, folder: str) -> bool:
+        """Tell whether an earlier retrieval may have brought something below this name, or on its way to it."""
+        return os.path.lexists(f"{self._text}{folder}") or os.path.lexists(self._staging)
 
     def look(self, candidates: Iterable[tuple[str, str]]) -> None:
         """Find what an earlier retrieval brought, and is whole, with its name or on its way to it."""

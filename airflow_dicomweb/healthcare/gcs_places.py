@@ -83,6 +83,11 @@ class BucketPlace:
         if not self._buckets.exists_bucket(self._prefix.bucket):
             raise NotFoundError(404, "GET", f"gs://{self._prefix.bucket}", "the bucket of the destination is not there")
 
+    def may_hold(self, folder: str) -> bool:
+        """Tell whether there are objects below this name."""
+        prefix = GcsPrefix(self._prefix.bucket, f"{self._prefix.prefix}{folder}/")
+        return next(self._buckets.list_prefix(prefix), None) is not None
+
     def look(self, candidates: Iterable[tuple[str, str]]) -> None:
         """Find what an earlier retrieval brought, and is whole: objects that say so of themselves."""
         keys = {f"{self._prefix.prefix}{name}": (key, name) for key, name in candidates}

@@ -97,7 +97,7 @@ def test_everything_is_asked_for_when_that_is_wanted(client, asked, tmp_path: Pa
     client.retrieve(STUDY, destination=tmp_path / "out")
     asked.now()
     client.retrieve(STUDY, destination=tmp_path / "out", resume=False)
-    assert asked.now() == [SEARCH, WHOLE]
+    assert asked.now() == ["studies", SEARCH, WHOLE]
 
 
 def test_an_interrupted_study_goes_on_with_what_is_missing(client, asked, dicomweb_emulator, tmp_path: Path) -> None:
@@ -133,10 +133,10 @@ def test_in_the_same_call_too_what_came_whole_is_not_asked_for_again(
     dicomweb_emulator.faults({"method": "GET", "match": f"/{WHOLE}$", "cut": 6000, "times": 1})
     assert len(client.retrieve(STUDY, destination=tmp_path / "out")) == 25
     requests = asked.now()
-    assert requests[:2] == [SEARCH, WHOLE]
+    assert requests[:3] == ["studies", SEARCH, WHOLE]
     # Of the series that nothing came of, everything is asked for at once.
     assert f"{WHOLE}/series/{STUDY}.2" in requests
-    assert 2 < len(requests) < 2 + 20
+    assert 3 < len(requests) < 3 + 20
 
 
 def test_as_long_as_something_arrives_it_goes_on(tmp_path: Path) -> None:

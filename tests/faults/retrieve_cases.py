@@ -185,7 +185,8 @@ SEARCH = [
     on_search("search: reset then fine", after(0, reset), "whole", shapes=MANY),
     on_search("search: cut", cut_body(0.5, close), "whole", shapes=MANY),
     on_search("search: gzip", compressed(), "whole", shapes=MANY),
-    on_search("search: a page", page(200), ProtocolError, shapes=MANY),
+    on_search("search: a page, then fine", page(200), "whole", shapes=MANY),
+    on_search("search: a page", page(200), ProtocolError, times=ALWAYS, shapes=MANY),
 ]
 
 CASES = [*BUSY, *CONNECTION, *INNER_CUT, *FORM, *WRONG, *SEARCH]

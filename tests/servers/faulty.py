@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Self
 
+_COUNTING = "includefield=NumberOf"
+
 DEADLINE = 20.0
 """Seconds after which a connection of this server gives up: tests end, whatever happens."""
 
@@ -103,12 +105,15 @@ class FaultyServer:
     :param listening: False to be refused until :meth:`listen` is called.
     :param tls: Server side of TLS, if connections are to be encrypted.
     :param host: Loopback address to bind.
+    :param counts: Whether searches for the number of instances are part of the script. If not, they are answered with 404
+        and forgotten: the server cannot count.
     """
 
     script: list[Fault] = field(default_factory=list)
     listening: bool = True
     tls: ssl.SSLContext | None = None
     host: str = "127.0.0.1"
+    counts: bool = False
     received: list[Received] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -187,6 +192,9 @@ class FaultyServer:
                 return False
             head += line
         request = Received(number, head)
+        if not self.counts and _COUNTING in request.line:
+            connection.sendall(Fault(404).answer())
+            return True
         with self._lock:
             self.received.append(request)
             fault = self.script.pop(0) if self.script else Fault()
