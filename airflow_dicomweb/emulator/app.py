@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, TypeVar
@@ -264,6 +265,7 @@ class _Upload:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._upload: Upload | None = None
+        self._busy = threading.Lock()
 
     @property
     def is_open(self) -> bool:
@@ -273,22 +275,30 @@ class _Upload:
     def take(self, blocks: list[bytes], is_last: bool) -> Response | None:  # noqa: FBT001
         """Take blocks of the body; give the answer as soon as there is one."""
         answer: Response | None = None
-        try:
-            self._upload = self._upload or Upload(self._call)
-            for block in blocks:
-                self._upload.feed(block)
-            answer = self._upload.finish() if is_last else None
-        except ApiError as error:
-            answer = error_answer(error.code, error.message, error.status)
-        except Exception:  # noqa: BLE001 - a caller gets an envelope, whatever happened
-            _log.exception("A store transaction broke: a defect of the emulator")
-            answer = error_answer(500, "internal error")
-        if answer is not None:
-            self.close()
+        with self._busy:
+            try:
+                self._upload = self._upload or Upload(self._call)
+                for block in blocks:
+                    self._upload.feed(block)
+                answer = self._upload.finish() if is_last else None
+            except ApiError as error:
+                answer = error_answer(error.code, error.message, error.status)
+            except Exception:  # noqa: BLE001 - a caller gets an envelope, whatever happened
+                _log.exception("A store transaction broke: a defect of the emulator")
+                answer = error_answer(500, "internal error")
+            if answer is not None:
+                self._remove()
         return answer
 
     def close(self) -> None:
-        """Remove what was received and not stored."""
+        """Remove what was received and not stored.
+
+        A request that the end of the emulator cancels may be just about to be stored: then its files must stay.
+        """
+        with self._busy:
+            self._remove()
+
+    def _remove(self) -> None:
         upload, self._upload = self._upload, None
         if upload is not None:
             upload.close()

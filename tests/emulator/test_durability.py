@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -181,6 +183,52 @@ def test_a_signal_ends_it_with_status_zero_though_connections_idle(tmp_path, num
         assert emulator.process.wait(PATIENCE) == 0
         assert time.monotonic() - began < PATIENCE / 2
     assert "Traceback" not in (tmp_path / "data.log").read_text()
+
+
+def test_a_signal_during_a_slow_store_leaves_no_instance_without_its_bytes(tmp_path):
+    """The emulator stops waiting for the request after some seconds, and the request is stored after all."""
+    body = instance()
+    with running_emulator(tmp_path / "data", create=[STORE]) as emulator:
+        index = sqlite3.connect(tmp_path / "data" / "index.sqlite3", isolation_level=None)
+        index.execute("BEGIN IMMEDIATE")  # nobody else can write: as if the disk were slow
+        acknowledged = []
+        storing = threading.Thread(target=_store, args=[Api(emulator), body, acknowledged])
+        storing.start()
+        _wait_until(lambda: [path.stat().st_size for path in files_in(tmp_path / "data" / "instances")] == [len(body)])
+        emulator.process.send_signal(signal.SIGTERM)
+        _wait_until(lambda: not _has_event_loop(emulator.process.pid))
+        index.rollback()
+        index.close()
+        assert emulator.process.wait(PATIENCE) == 0
+        storing.join(PATIENCE)
+    assert acknowledged == []
+    with running_emulator(tmp_path / "data", create=[STORE]) as emulator:
+        api = Api(emulator)
+        assert api.store(body).status_code == 200
+        path = "studies/1.1/series/1.1.1/instances/1.1.1.1"
+        assert api.get(path, "application/dicom; transfer-syntax=*").content == body
+
+
+def _store(api, body, acknowledged):
+    with contextlib.suppress(requests.exceptions.ConnectionError):
+        if api.store(body).ok:
+            acknowledged.append(body)
+
+
+def _wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _has_event_loop(pid):
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if str(descriptor.readlink()) == "anon_inode:[eventpoll]":
+                return True
+    return False
+
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
