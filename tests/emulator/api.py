@@ -13,8 +13,10 @@ from pydicom import config
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-VECTORS = yaml.safe_load((Path(__file__).parents[1] / "data" / "emulator.yaml").read_text())
-SHARED_VECTORS = yaml.safe_load((Path(__file__).parents[1] / "data" / "values.yaml").read_text())
+DATA = Path(__file__).parents[1] / "data"
+VECTORS = yaml.safe_load((DATA / "emulator.yaml").read_text())
+SHARED_VECTORS = yaml.safe_load((DATA / "values.yaml").read_text())
+FURTHER = yaml.safe_load((DATA / "further.yaml").read_text())
 PYDICOM_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 PATIENCE = 30.0

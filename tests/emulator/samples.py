@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import requests
 import yaml
 
-from tests.emulator.api import PATIENCE, instance, multipart, picture
+from tests.emulator.api import DATA, PATIENCE, instance, multipart, picture
 from tests.emulator.test_store_metadata import printed
 
-DATA = Path(__file__).parents[1] / "data"
 SAMPLES = yaml.safe_load((DATA / "samples.yaml").read_text())
 PLACEHOLDERS = yaml.safe_load((DATA / "exchanges.yaml").read_text())["placeholders"]
 STUDY, SERIES, UID = (PLACEHOLDERS[f"{name}_INSTANCE_UID"] for name in ("STUDY", "SERIES", "SOP"))

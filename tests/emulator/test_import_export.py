@@ -12,10 +12,11 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from PIL import Image
 
-from tests.emulator.api import PYDICOM_FILES, SHARED_VECTORS, VECTORS, envelope, instance, picture
+from tests.emulator.api import FURTHER, PYDICOM_FILES, SHARED_VECTORS, VECTORS, envelope, instance, picture
 
 WILDCARDS = SHARED_VECTORS["wildcards"]
 FILTER = SHARED_VECTORS["filter_file"]
+MISSING = next(variant for variant in FILTER["variants"] if variant["id"] == "F-MISSING-RESOURCE")
 LAYOUT = VECTORS["export_layout"]
 IMPORTING_FAILED = (
     "invalid_argument: importing one or more resources failed. Please use the link in the metadata.logsUrl field to view "
@@ -69,7 +70,7 @@ def with_objects(objects):
     return objects
 
 
-@pytest.mark.parametrize("case", WILDCARDS["cases"], ids=lambda case: case["id"])
+@pytest.mark.parametrize("case", [*WILDCARDS["cases"], *FURTHER["wildcards"]["cases"]], ids=lambda case: case["id"])
 def test_a_pattern_imports_what_it_means(api, with_objects, case):
     answer = import_(api, case["uri"].replace("BUCKET", with_objects.name))
     if not case["valid"]:
@@ -133,7 +134,9 @@ def test_a_bucket_that_is_missing_fails_the_operation(api, objects, uri):
         {"gcsSource": ["gs://bucket/x"]},
         {"gcsSource": {"uri": "gs://bucket/x"}, "blobStorageSettings": {"blobStorageClass": "COLD"}},
         {"gcsSource": {"uri": "gs://bucket/x"}, "bigquerySource": {}},
+        *({"gcsSource": {"uri": uri.replace("BUCKET", "bucket")}} for uri in FURTHER["wildcards"]["invalid"]),
     ],
+    ids=str,
 )
 def test_an_import_that_cannot_be_is_a_bad_request(api, body):
     envelope(api.ask("POST", f"{api.store_url}:import", json=body), 400)
@@ -171,6 +174,7 @@ def exported(objects):
             for variant in FILTER["variants"]
             if variant["id"] != "F-MISSING-RESOURCE"
         ),
+        *((case["text"], case["selected"]) for case in FURTHER["filter_file"]["selecting"]),
     ],
 )
 def test_a_filter_file_selects_what_is_exported(with_tree, objects, text, selected):
@@ -196,7 +200,17 @@ def test_what_a_filter_names_and_the_store_has_not_is_a_failed_item(with_tree, o
     assert exported(objects) == {("1.5.5.5", "5", "5.1")}
 
 
-@pytest.mark.parametrize("line", FILTER["invalid_lines"])
+@pytest.mark.parametrize("text", [MISSING["text"], *FURTHER["filter_file"]["missing"]])
+def test_a_filter_file_that_selects_nothing_fails_the_operation(with_tree, objects, text):
+    objects.put("filter.txt", text.encode())
+    answer = export(with_tree, f"gs://{objects.name}/out", filter_uri=f"gs://{objects.name}/filter.txt")
+    operation = with_tree.run(answer)
+    assert operation["error"]["code"] == 3
+    assert operation["metadata"]["counter"] == {"failure": "1"}
+    assert set(log_of(operation)) == {text.strip().lstrip("/")}
+
+
+@pytest.mark.parametrize("line", [*FILTER["invalid_lines"], *FURTHER["filter_file"]["invalid_lines"]])
 def test_a_filter_file_with_another_line_fails_the_operation(with_tree, objects, line):
     objects.put("filter.txt", f"/studies/1.5.5.5\n{line}\n".encode())
     answer = export(with_tree, f"gs://{objects.name}/out", filter_uri=f"gs://{objects.name}/filter.txt")

@@ -7,11 +7,11 @@ import pytest
 from airflow_dicomweb.emulator.attributes import COLUMNS
 from airflow_dicomweb.emulator.matching import fuzzy_match
 from airflow_dicomweb.emulator.qido import LIMITS, MAX_OFFSET
-from tests.emulator.api import VECTORS, envelope, instance
+from tests.emulator.api import FURTHER, VECTORS, envelope, instance
 
 QIDO = VECTORS["qido"]
 UID_TAGS = {"studies": "0020000D", "series": "0020000E", "instances": "00080018"}
-WITH_EXPECTATION = [case for case in QIDO["cases"] if "same_as" not in case]
+WITH_EXPECTATION = [case for case in (*QIDO["cases"], *FURTHER["qido"]["cases"]) if "same_as" not in case]
 
 
 @pytest.fixture
