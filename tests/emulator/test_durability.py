@@ -230,7 +230,6 @@ def _has_event_loop(pid):
     return False
 
 
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_it_starts_ends_it_quietly(tmp_path, number):
     program = "import sys; print(flush=True); from airflow_dicomweb.emulator.__main__ import main; sys.exit(main(sys.argv[1:]))"
