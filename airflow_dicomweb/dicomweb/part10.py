@@ -16,6 +16,7 @@ import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from typing import BinaryIO
 
@@ -40,7 +41,7 @@ _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _ELEMENT, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")
 
 # The UIDs are nearly always in the first 4 KiB; private elements before them may be large.
-_HEAD_SIZES = (32 * 1024, 1024 * 1024, 64 * 1024 * 1024)
+_HEAD_SIZES = (4 * 1024, 32 * 1024, 1024 * 1024, 64 * 1024 * 1024)
 
 
 class UnusableFile(DicomWebError):  # noqa: N818 - a finding about a file, named as one
@@ -113,7 +114,10 @@ def read_header(source: str | os.PathLike[str] | BinaryIO) -> Header:
         header = _ordinary(content)
         if header is not None:
             return header
-        head = _parse(content, whole=len(content) < size)
+        whole = len(content) < size
+        if size == _HEAD_SIZES[0] and not whole:
+            continue  # the thorough reader takes its time, each time
+        head = _parse(content, whole=whole)
         if head.conclusive:
             break
     return _judge(head)
@@ -134,10 +138,25 @@ def _ordinary(content: bytes) -> Header | None:
     if implicit and content[start + 4 : start + 6].isalpha():  # it seems to have VRs all the same
         return None
     found, _ = _walk(content, start, _SERIES, implicit=implicit)
-    sop_class, *uids = (_text(found.get(tag)) for tag in (_SOP_CLASS, _STUDY, _SERIES, _INSTANCE))
-    if sop_class == _DICOM_DIRECTORY or not all(is_uid(uid) and not has_leading_zero(uid) for uid in uids):
+    sop_class = _text(found.get(_SOP_CLASS))
+    study, series, instance = (
+        _shared_uid(found.get(_STUDY)),
+        _shared_uid(found.get(_SERIES)),
+        _uid(found.get(_INSTANCE)),
+    )
+    if sop_class == _DICOM_DIRECTORY or study is None or series is None or instance is None:
         return None
-    return Header(InstancePath(*uids), sop_class, syntax)
+    return Header(InstancePath(study, series, instance), sop_class, syntax)
+
+
+def _uid(value: bytes | None) -> str | None:
+    """Give a UID; None if there is something to say about it."""
+    uid = _text(value)
+    return uid if is_uid(uid) and not has_leading_zero(uid) else None
+
+
+# Of a study and its series there are few, and very many instances.
+_shared_uid = lru_cache(256)(_uid)
 
 
 def _walk(content: bytes, at: int, last: int, *, implicit: bool) -> tuple[dict[int, bytes], int]:
