@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import heapq
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from airflow_dicomweb.dicomweb.archives import is_archive
 from airflow_dicomweb.dicomweb.dicomdir import Folders, index_entries, is_dicomdir
 from airflow_dicomweb.dicomweb.entries import Entry
 
+_HERE = Path()
 _NO_TARGET = frozenset({errno.ELOOP, errno.ENOENT, errno.ENOTDIR})
 
 
@@ -37,15 +39,16 @@ def mode_of(path: Path, *, may_be_too_long: bool = False) -> int | None:
         raise
 
 
-def file_entry(path: Path, relative: str) -> Entry:
+def file_entry(path: str | os.PathLike[str], relative: str) -> Entry:
     """Give a file, whatever it is: opening what cannot be opened says so."""
+    name = os.fspath(path)
     try:
-        found = path.stat()
+        found = os.stat(name)  # noqa: PTH116 - a path object of each file costs more than the rest of its listing
     except OSError:  # a dangling link, say: opening it will say so, and it gets its outcome
-        return Entry(str(path), relative, 0, partial(_open, path))
+        return Entry(name, relative, 0, partial(_open, name))
     if stat.S_ISREG(found.st_mode):
-        return Entry(str(path), relative, found.st_size, partial(_open, path), str(found.st_mtime_ns))
-    return Entry.unreadable(str(path), relative, "not a regular file")
+        return Entry(name, relative, found.st_size, partial(_open, name), str(found.st_mtime_ns))
+    return Entry.unreadable(name, relative, "not a regular file")
 
 
 def below(root: Path, relative: str = "", ancestors: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Entry]:
@@ -79,11 +82,12 @@ def below(root: Path, relative: str = "", ancestors: frozenset[tuple[int, int]] 
 
 def _listed(root: Path, relative: str, names: list[str], ancestors: frozenset[tuple[int, int]]) -> Iterator[Entry]:
     # With its slash, a directory sorts where its files belong, and so does an archive.
+    above = "" if root == _HERE else os.path.join(root, "")  # noqa: PTH118 - to put names behind
     for name in sorted(names, key=lambda name: f"{name}/" if is_archive(name) else name):
         if name.endswith("/"):
             yield from below(root, f"{relative}{name}", ancestors)
         else:
-            yield file_entry(root / f"{relative}{name}", f"{relative}{name}")
+            yield file_entry(f"{above}{relative}{name}", f"{relative}{name}")
 
 
 def _name_of(entry: Entry) -> str:
@@ -104,5 +108,6 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return error.errno not in _NO_TARGET
 
 
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")
+def _open(path: str) -> BinaryIO:
+    # Its own buffer size would make Python ask whether the file is a terminal.
+    return open(path, "rb", io.DEFAULT_BUFFER_SIZE)  # noqa: PTH123 - as above
