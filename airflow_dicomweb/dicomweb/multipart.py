@@ -16,6 +16,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,9 +31,7 @@ BLOCK_SIZE = 256 * 1024
 
 MAX_HEADER_BYTES = 64 * 1024
 Block = TypeVar("Block", bound=Sized)
-
-# Most bytes of blanks and line end behind a boundary.
-_MAX_PADDING = 1024
+_MAX_PADDING = 1024  # most bytes of blanks and line end behind a boundary
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +76,34 @@ class Body:
         self.parts = tuple(parts)
         self.boundary = boundary or new_boundary()
         self.content_type = f'{MULTIPART}; type="{type_parameter}"; boundary={self.boundary}'
+        self._heads = [self._head("\r\n" if index else "", part) for index, part in enumerate(self.parts)]
+        self._closing = f"\r\n--{self.boundary}--".encode("ascii")
+        self._size = sum(map(len, [*self._heads, self._closing])) + sum(part.size for part in self.parts)
 
     def __len__(self) -> int:
-        opening = sum(len(head) + part.size for head, part in zip(self._heads(), self.parts, strict=True))
-        return opening + len(self._closing())
+        return self._size
 
     def __iter__(self) -> Iterator[bytes]:
-        for head, part in zip(self._heads(), self.parts, strict=True):
+        for head, part in zip(self._heads, self.parts, strict=True):
             yield head
             yield from exactly(part.read(), part.size)
-        yield self._closing()
+        yield self._closing
 
     def pieces(self) -> Iterator[bytes | WholeFile]:
-        """Read every part afresh, for a connection."""
-        for head, part in zip(self._heads(), self.parts, strict=True):
-            yield head
-            yield from exactly((part.pieces or part.read)(), part.size)
-        yield self._closing()
+        """Read every part afresh, for a connection; what stands before a whole file goes with it."""
+        for head, part in zip(self._heads, self.parts, strict=True):
+            contents = exactly((part.pieces or part.read)(), part.size)
+            first = next(contents, b"")
+            if isinstance(first, bytes):
+                yield head
+            else:
+                first.head = head
+            yield from chain([first], contents)
+        yield self._closing
 
-    def _heads(self) -> Iterator[bytes]:
-        for index, part in enumerate(self.parts):
-            lines = ["" if index else None, f"--{self.boundary}"]
-            lines += [f"{name}: {value}" for name, value in part.headers.items()]
-            lines += [f"Content-Type: {part.media_type}", "", ""]
-            yield "\r\n".join(line for line in lines if line is not None).encode("ascii")
-
-    def _closing(self) -> bytes:
-        return f"\r\n--{self.boundary}--".encode("ascii")
+    def _head(self, before: str, part: Part) -> bytes:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in part.headers.items())
+        return f"{before}--{self.boundary}\r\n{lines}Content-Type: {part.media_type}\r\n\r\n".encode("ascii")
 
 
 def exactly(blocks: Iterable[Block], size: int) -> Iterator[Block]:

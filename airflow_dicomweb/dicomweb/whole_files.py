@@ -21,6 +21,10 @@ from airflow_dicomweb.dicomweb.multipart import BLOCK_SIZE
 _OF_THE_FILE = frozenset({errno.EACCES, errno.EIO, errno.ENODATA, errno.ENODEV, errno.ENXIO, errno.ESTALE})
 
 
+# What is sent with it waits for what comes next, in one packet.
+_MORE_COMES = getattr(socket, "MSG_MORE", 0)
+
+
 class WholeFile:
     """A file that goes over one connection, once.
 
@@ -31,6 +35,8 @@ class WholeFile:
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._size, self._sent = file, size, 0
         self._problem = ""
+        self.head = b""
+        """Bytes that are sent before it."""
 
     @classmethod
     def of(cls, stream: BinaryIO, size: int) -> Self | None:
@@ -44,7 +50,7 @@ class WholeFile:
         return cls(stream, size) if stat.S_ISREG(found.st_mode) and found.st_size == size else None
 
     def __len__(self) -> int:
-        return self._size
+        return len(self.head) + self._size
 
     @property
     def finding(self) -> str:
@@ -59,6 +65,8 @@ class WholeFile:
 
         :raises OSError: If the connection fails. If the file does, less than the whole is sent.
         """
+        if self.head:
+            connection.sendall(self.head, _MORE_COMES)
         try:
             while self._sent < self._size and (sent := self._send_some(connection)) is not None:
                 self._sent += sent
@@ -81,6 +89,8 @@ class WholeFile:
 
     def blocks(self) -> Iterator[bytes]:
         """Read it, to be sent in another way."""
+        if self.head:
+            yield self.head
         try:
             while block := self._file.read(min(BLOCK_SIZE, self._size - self._sent)):
                 self._sent += len(block)

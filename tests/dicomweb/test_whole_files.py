@@ -63,11 +63,12 @@ def test_a_file_arrives_as_it_is(path, connection):
     with path.open("rb") as stream:
         file = whole_file(stream)
         assert len(file) == SIZE
+        file.head = b"before it"
         file.send(near)
         assert file.finding == ""
     near.shutdown(socket.SHUT_WR)
     receiver.join(30)
-    assert received == path.read_bytes()
+    assert received == b"before it" + path.read_bytes()
 
 
 def test_a_file_can_be_read_where_the_system_cannot_send_it(path):
@@ -122,7 +123,10 @@ def test_a_body_has_whole_files_for_a_connection_and_bytes_for_others(tmp_path):
     path.write_bytes(part10())
     body = body_of([item_of(path)], single_part=False)
     pieces = body.pieces()
-    assert [type(next(pieces)) for _ in range(2)] == [bytes, WholeFile]
+    first = next(pieces)
+    assert isinstance(first, WholeFile)
+    assert len(first) + len(b"\r\n----" + body.boundary.encode()) == len(body)
+    assert b"".join([*first.blocks(), *pieces]) == b"".join(body)
     assert {type(block) for block in body} == {bytes}
 
 
