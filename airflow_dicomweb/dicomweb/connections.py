@@ -76,8 +76,7 @@ class Connections:
         keep_queries_out_of_logs()
         keep_block_memory()
         self._connect_timeout, self._request_timeout = connect_timeout, request_timeout
-        self._verify, self._client_cert = verify, client_cert
-        self._thread = _Thread()
+        self._verify, self._client_cert, self._thread = verify, client_cert, _Thread()
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
         self._lock = threading.Lock()
 
@@ -134,12 +133,7 @@ class Connections:
         request = requests.Request(method, url, headers=headers, data=sending if len(sending) else None)
 
         def send() -> requests.Response:
-            prepared = session.prepare_request(request)
-            settings = session.merge_environment_settings(url, {}, True, self._verify, self._client_cert)  # noqa: FBT003
-            # A proxy is another machine: it would read what was meant to stay on this one, credentials too.
-            if is_loopback(urlsplit(url).hostname or ""):
-                settings["proxies"] = {}
-            return session.send(prepared, timeout=(self._connect_timeout, self._request_timeout), **settings)
+            return session.send(session.prepare_request(request), **self._settings(session, url))
 
         result = self._guarded(send)
         if isinstance(result, Failure) or sending.complete:
@@ -150,6 +144,16 @@ class Connections:
             return result
         result.close()
         return Failure("it said success before the whole request was sent")
+
+    def _settings(self, session: requests.Session, url: str) -> dict[str, Any]:
+        """Give what the environment says, asked once a thread: that costs as much as the rest of a request."""
+        if self._thread.settings is None:
+            found = session.merge_environment_settings(url, {}, True, self._verify, self._client_cert)  # noqa: FBT003
+            # A proxy is another machine: it would read what was meant to stay on this one, credentials too.
+            proxies = {} if is_loopback(urlsplit(url).hostname or "") else found["proxies"]
+            timeout = (self._connect_timeout, self._request_timeout)
+            self._thread.settings = {**found, "proxies": proxies, "timeout": timeout}
+        return self._thread.settings
 
     def _session(self) -> requests.Session:
         if self._thread.session is None:
@@ -173,6 +177,7 @@ class Connections:
 
 class _Thread(threading.local):
     session: requests.Session | None = None
+    settings: dict[str, Any] | None = None
     warm = False
 
 
@@ -227,8 +232,7 @@ class _Sender(urllib3.connection.HTTPConnection):
         """Send with the time-out for sending, and look for an answer where the server takes no more."""
         if self.sock is None:
             self.connect()
-        if self.sock.gettimeout() != self.send_timeout:
-            self.sock.settimeout(self.send_timeout)
+        self.sock.settimeout(self.send_timeout)
         try:
             if not isinstance(data, WholeFile):
                 super().send(data)
