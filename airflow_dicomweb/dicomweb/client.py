@@ -18,7 +18,7 @@ from airflow_dicomweb.dicomweb.replacing import Replacing
 from airflow_dicomweb.dicomweb.retries import RetryPolicy
 from airflow_dicomweb.dicomweb.retrieving import Retrievals
 from airflow_dicomweb.dicomweb.searching import Searches
-from airflow_dicomweb.dicomweb.sources import Buckets, Shard, SourceArgument, list_sources
+from airflow_dicomweb.dicomweb.sources import Buckets, Shard, SourceArgument, list_sources, would_list
 from airflow_dicomweb.dicomweb.storing import Earlier, OnOutcome, StoreHooks, store_all
 from airflow_dicomweb.dicomweb.stow import StoreOptions, StoreResult
 from airflow_dicomweb.dicomweb.transport import Transport
@@ -152,6 +152,11 @@ class DicomWebClient(Searches, Creations, Retrievals, Deletions):
         if options.on_conflict == "replace":
             backup = open_backup(backup_uri, self._buckets) if backup_uri is not None else None
             replacing = Replacing(self._exchanges, backup)
+            if backup_uri is not None and would_list(source, f"{os.fspath(backup_uri)}/study/series/instance.dcm"):
+                raise ConfigurationError(
+                    "backup_uri lies within the source, which would store what was replaced again at the next time: a "
+                    "place outside of it is accepted"
+                )
         elif backup_uri is not None:
             raise ConfigurationError("backup_uri is for on_conflict='replace'")
         sources = list_sources(source, shard=shard, buckets=self._buckets)

@@ -30,6 +30,11 @@ def split_glob(pattern: str) -> tuple[str, str]:
     return fixed, pattern[len(fixed) :]
 
 
+def fits(pattern: str, name: str) -> bool:
+    """Tell whether a name matches a glob."""
+    return re.fullmatch(_expression(pattern), name, re.DOTALL) is not None
+
+
 def matching(pattern: str, entries: Iterator[Entry]) -> Iterator[Entry]:
     """Pass what matches; how many do not is logged, so that nobody misses them unawares.
 

@@ -30,7 +30,7 @@ from typing import Any, BinaryIO, Protocol
 
 from airflow_dicomweb.dicomweb.archives import expanded
 from airflow_dicomweb.dicomweb.entries import Entry, Opener, UnlistedDirectoryError, UnreadableSourceError
-from airflow_dicomweb.dicomweb.globs import is_glob, matching, split_glob
+from airflow_dicomweb.dicomweb.globs import fits, is_glob, matching, split_glob
 from airflow_dicomweb.dicomweb.local_files import below, file_entry, mode_of
 from airflow_dicomweb.errors import ConfigurationError, DicomWebError
 
@@ -45,6 +45,7 @@ __all__ = [
     "UnreadableSourceError",
     "is_empty_folder",
     "list_sources",
+    "would_list",
 ]
 
 OneSource = str | os.PathLike[str] | Entry | Opener
@@ -128,6 +129,29 @@ def is_empty_folder(path: str | os.PathLike[str]) -> bool:
     folder = Path(path)
     mode = _mode(folder)
     return mode is not None and stat.S_ISDIR(mode) and next(below(folder), None) is None
+
+
+def would_list(source: object, name: str) -> bool:
+    """Tell whether a file or object of this name, once it is there, is among what paths, globs and URIs stand for.
+
+    :param source: See :data:`SourceArgument`; of openers and iterators that is not known.
+    :param name: Absolute path, or ``gs://`` URI.
+    """
+    given: list[object] = [source]
+    if isinstance(source, Iterable) and not isinstance(source, str | os.PathLike | Opener | Iterator):
+        given = list(source)
+    return any(_would_list(text, name) for each in given if (text := _text(each)) is not None)
+
+
+def _would_list(text: str, name: str) -> bool:
+    if text.startswith("gs://") or name.startswith("gs://"):
+        return fits(text, name)
+    mode, place = _mode(Path(text)), Path(name).resolve()
+    if mode is not None:
+        return stat.S_ISDIR(mode) and place.is_relative_to(Path(text).resolve())
+    fixed, rest = split_glob(text) if is_glob(text) and "\0" not in text else ("", "")
+    folder = Path(fixed).resolve()
+    return place.is_relative_to(folder) and fits(rest, place.relative_to(folder).as_posix())
 
 
 def _merged(source: object, buckets: Buckets | None) -> Iterator[Entry]:

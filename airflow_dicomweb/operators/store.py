@@ -109,6 +109,7 @@ class DicomWebStoreInstancesOperator(DicomWebOperator):
         tries = StoreTries(
             context.get("task_state_store"), self._arguments(settings, report_uri), digests=report_uri is None
         )
+        _check_outside(reveal(self.source), report_uri)
         # Entered first: what is refused without a request leaves no part of a report behind.
         report = open_report(report_uri, tries.run, settings.buckets()) if report_uri is not None else None
         with StoreProgress(tries, report) as progress, settings.client() as client:
@@ -174,6 +175,14 @@ class DicomWebStoreInstancesOperator(DicomWebOperator):
 
 def _counts(result: StoreResult) -> str:
     return ", ".join(f"{value} {name}" for name, value in result.to_xcom().items() if isinstance(value, int | float))
+
+
+def _check_outside(source: Any, report_uri: str | None) -> None:
+    """See that the report, which is there while the source is listed, is not a part of it."""
+    from airflow_dicomweb.dicomweb.sources import would_list
+
+    if report_uri is not None and would_list(source, f"{report_uri}.part"):
+        raise ConfigurationError("report_uri lies within the source: a place outside of it is accepted")
 
 
 def _shard(given: Any) -> tuple[int, int] | None:

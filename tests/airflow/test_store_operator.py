@@ -273,3 +273,15 @@ def test_a_server_that_is_away_fails_the_task_and_the_error_says_so(set_connecti
     set_connection(host="http://127.0.0.1:9/dicom-web")
     with pytest.raises(TransportError, match="gave up after"):
         store_files(str(tmp_path / "in"))
+
+
+def test_a_report_within_the_source_is_refused(store, tmp_path):
+    """It is there while the source is listed, and would be taken for an empty file."""
+    write_study(tmp_path / "in")
+    task = DicomWebStoreInstancesOperator(
+        task_id="store", source=str(tmp_path / "in"), report_uri=str(tmp_path / "in" / "report.jsonl")
+    )
+    with pytest.raises(ConfigurationError, match="report_uri lies within the source"):
+        task.execute(context())
+    assert store.requests() == []
+    assert len(list((tmp_path / "in").iterdir())) == 4

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import pytest
 
-from airflow_dicomweb.dicomweb.sources import UnlistedDirectoryError, list_sources
+from airflow_dicomweb.dicomweb.sources import UnlistedDirectoryError, list_sources, would_list
 from airflow_dicomweb.errors import ConfigurationError
 
 NAMES = ["b.dcm", "a/IM0001", "a/x/1.dcm", "a.dcm", "a-b/2.dcm", "c", ".hidden", "a/x/[odd].dcm"]
@@ -263,3 +263,34 @@ def test_objects_of_a_bucket_are_sources_among_others(folder: Path) -> None:
     assert [each.name for each in listed] == [str(folder / "c"), "gs://bucket/prefix/1", "gs://bucket/prefix/2.dcm"]
     with listed[2].open() as stream:
         assert stream.read() == b"two"
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "listed"),
+    [
+        ("{0}", "{0}/b/1/2/3.dcm", True),
+        ("{0}/link", "{0}/in/b", True),
+        ("{0}/in", "{0}/link/b", True),
+        ("{0}/in", "{0}/into/b", False),
+        ("{0}/in", "{0}/in/../b", False),
+        ("{0}/**", "{0}/b/1/2/3.dcm", True),
+        ("{0}/**/*.dcm", "{0}/b/1/2/3.dcm", True),
+        ("{0}/*.dcm", "{0}/b/1/2/3.dcm", False),
+        ("{0}/*/x", "{0}/r.jsonl", False),
+        (["{0}/in", "{0}/*"], "{0}/r.jsonl", True),
+        ("{0}/in/file", "{0}/in/file.part", False),
+        ("gs://b/in/**", "gs://b/in/r.jsonl", True),
+        ("gs://b/in/**", "gs://b/out/r.jsonl", False),
+        ("gs://b/in/**", "{0}/in/r.jsonl", False),
+        ("{0}", "gs://b/in/r.jsonl", False),
+    ],
+)
+def test_it_is_known_before_whether_a_source_would_list_a_file(
+    tmp_path: Path, source: str | list[str], name: str, listed: bool
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "file").touch()
+    (tmp_path / "link").symlink_to("in")
+    given = [each.format(tmp_path) for each in ([source] if isinstance(source, str) else source)]
+    assert would_list(given if isinstance(source, list) else given[0], name.format(tmp_path)) is listed
+    assert would_list(iter(given), name.format(tmp_path)) is False

@@ -82,6 +82,16 @@ def test_nothing_is_sent_where_nothing_can_be_replaced_safely(
         assert server.received == []
 
 
+@pytest.mark.parametrize("source", ["", "/**"])
+def test_copies_do_not_go_where_the_next_call_would_store_them(tmp_path: Path, source: str) -> None:
+    """It would replace the new bytes by the old ones."""
+    series_of(tmp_path, 1)
+    with storing(client=Deleting) as (client, server):
+        with pytest.raises(ConfigurationError, match="backup_uri lies within the source"):
+            client.store(f"{tmp_path}{source}", on_conflict="replace", backup_uri=tmp_path / "replaced")
+        assert server.received == []
+
+
 def test_old_bytes_are_copied_before_they_are_deleted_and_the_new_ones_are_looked_at(tmp_path: Path) -> None:
     (new,) = series_of(tmp_path / "in", 1)
     script = [found(0), instance(OLD), instance(OLD), DONE, stored(0), instance(new.read_bytes())]
