@@ -20,7 +20,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from airflow_dicomweb.dicomweb.addresses import BaseUrl
 from airflow_dicomweb.dicomweb.answers import StreamedAnswer
-from airflow_dicomweb.dicomweb.folders import Incoming, local_path, writing
+from airflow_dicomweb.dicomweb.folders import local_path
+from airflow_dicomweb.dicomweb.incoming import Incoming, writing
 from airflow_dicomweb.dicomweb.media_types import DICOM_JSON, MULTIPART, OCTET_STREAM, MediaType
 from airflow_dicomweb.dicomweb.multipart import PartData, PartStart
 from airflow_dicomweb.dicomweb.resources import ResourcePath

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from airflow_dicomweb.dicomweb.exchanges import Exchanges
-from airflow_dicomweb.dicomweb.folders import Incoming, Place, arriving
+from airflow_dicomweb.dicomweb.folders import Place, arriving
+from airflow_dicomweb.dicomweb.incoming import Incoming
 from airflow_dicomweb.dicomweb.marks import Mark
 from airflow_dicomweb.dicomweb.multipart import Event, PartData, PartEnd, PartStart
 from airflow_dicomweb.dicomweb.part10 import UnusableFile, read_header
@@ -138,8 +139,7 @@ class _Download:
     def named(self) -> frozenset[InstancePath] | None:
         """What the server's own search names, asked for once it is needed; None if it cannot be searched."""
         if not self._searched:
-            self._named, self._problem = self._search()
-            self._searched = True
+            self._search()
         return self._named
 
     def count(self) -> None:
@@ -147,7 +147,7 @@ class _Download:
         if not isinstance(self._wanted, InstancePath):
             self._count = self._exchanges.counted(self._wanted)
         if self._count is None:
-            self._named = self.named
+            self._search()
 
     def instances(self, keys: Iterable[str]) -> frozenset[InstancePath]:
         """Give the instances of these keys."""
@@ -195,13 +195,14 @@ class _Download:
                 f"{len(missing)} instances are missing, {len(unnamed)} are not named{first}"
             )
 
-    def _search(self) -> tuple[frozenset[InstancePath] | None, str]:
+    def _search(self) -> None:
         try:
-            return self._exchanges.named(self._wanted), ""
+            self._named = self._exchanges.named(self._wanted)
         except ResponseError as error:
             if error.retryable or isinstance(error, AuthorizationError):
                 raise
-            return None, f"status {error.status}"
+            self._problem = f"status {error.status}"
+        self._searched = True
 
     def _is_counted(self) -> bool:
         """Tell whether as many are here as the server says that there are."""
@@ -292,7 +293,7 @@ class _Download:
         with arriving(self._place) as incoming:
             self._write(incoming, events)
             try:
-                path = read_header(incoming.rewound()).path
+                path = read_header(incoming.beginning()).path
             except UnusableFile as reason:
                 raise ProtocolError(f"a part of the answer is not an instance: {reason}") from None
             # A part that says how long it is was compared with that; of others only the content tells.

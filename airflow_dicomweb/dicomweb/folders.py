@@ -1,8 +1,8 @@
 """Where retrieved files go: a folder here; a bucket is another such place.
 
 Files get their names together, when all that was asked for came. Until then they lie in a hidden folder of mode 0700
-beside their future places, each marked when it was whole, so that a repetition goes on from there, after an error as
-well as after the end of the process. Names are made from checked UIDs.
+beside their future places (``staging.py``), each marked when it was whole, so that a repetition goes on from there, after
+an error as well as after the end of the process. Names are made from checked UIDs.
 
 Source: design of this package; rename(2).
 """
@@ -10,70 +10,23 @@ Source: design of this package; rename(2).
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
-import shutil
 import tempfile
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, Self
+from typing import Protocol, Self
 
-from airflow_dicomweb.dicomweb.marks import Checksum, Mark, Marks
+from airflow_dicomweb.dicomweb.incoming import Incoming, writing
+from airflow_dicomweb.dicomweb.marks import Marks
+from airflow_dicomweb.dicomweb.staging import Staging
 from airflow_dicomweb.errors import ConfigurationError
 
 # With one slash too: that is what pathlib.Path makes of two.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/")
-
-
-class Incoming:
-    """A file on its way, not whole yet.
-
-    :param file: Where it is written; removed when it is closed, unless ``path`` says where it stays.
-    :param path: Its path for now.
-    """
-
-    def __init__(self, file: BinaryIO, path: Path | None = None) -> None:
-        self.file, self.path, self._checksum = file, path, Checksum()
-
-    @property
-    def size(self) -> int:
-        """Bytes so far."""
-        return self._checksum.size
-
-    def write(self, data: bytes) -> None:
-        """Take the next bytes.
-
-        :raises ConfigurationError: If they cannot be written.
-        """
-        try:  # a context manager would cost as much as the checksum
-            self.file.write(data)
-        except OSError as error:
-            raise _unwritable(error) from None
-        self._checksum.add(data)
-
-    def rewound(self) -> BinaryIO:
-        """Give the file, at its beginning.
-
-        :raises ConfigurationError: If it could not be written.
-        """
-        with writing():
-            self.file.seek(0)
-        return self.file
-
-    def mark(self, key: str) -> Mark:
-        """Say what it holds, now that it is whole."""
-        return Mark(key, self.size, self._checksum.text)
-
-    def discard(self) -> None:
-        """Let nothing be left of it."""
-        with suppress(OSError):
-            self.file.close()
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,21 +109,16 @@ class Folder:
             )
         self._folder = Path(text)
         self._text = os.path.join(self._folder, "")  # noqa: PTH118 - to put names behind
-        self._staging = self._folder / f".{label}.part"
+        self._staging = Staging(self._folder, label)
         self._marks = Marks(self._folder) if marks is None else marks
-        self._kept: dict[str, tuple[Kept, Path | None]] = {}
+        self._kept: dict[str, tuple[Kept, str | None]] = {}
         self._lock = threading.Lock()
-        self._ready = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._ready:
-            for leftover in self._staging.glob("*.tmp"):
-                leftover.unlink(missing_ok=True)
-            with suppress(OSError):
-                self._staging.rmdir()
+        self._staging.leave()
 
     def check(self, names: Iterable[str]) -> None:
         """See that files of these names can be written; nothing is written.
@@ -190,16 +138,19 @@ class Folder:
 
     def may_hold(self, folder: str) -> bool:
         """Tell whether an earlier retrieval may have brought something below this name, or on its way to it."""
-        return os.path.lexists(f"{self._text}{folder}") or os.path.lexists(self._staging)
+        return os.path.lexists(f"{self._text}{folder}") or self._staging.may_hold
 
     def look(self, candidates: Iterable[tuple[str, str]]) -> None:
         """Find what an earlier retrieval brought, and is whole, with its name or on its way to it."""
-        for key, name in candidates:
-            for path, staged in ((self._staged(key), True), (self._folder / name, False)):
-                with writing():  # where nobody may look, nobody can write either
-                    there = key not in self._kept and path.is_file()
-                if there and (mark := self._marks.whole(path, key)) is not None:
-                    self._kept[key] = self._entry(name, mark.size), path if staged else None
+        with writing():  # where nobody may look, nobody can write either
+            if has_staged := self._staging.may_hold:
+                self._staging.take()
+            for key, name in candidates:
+                staged = [self._staging.place_of(key)] if has_staged else []
+                for path in (*staged, f"{self._text}{name}"):
+                    there = key not in self._kept and Path(path).is_file()
+                    if there and (mark := self._marks.whole(Path(path), key)) is not None:
+                        self._kept[key] = self._entry(name, mark.size), path if path in staged else None
 
     @property
     def keys(self) -> frozenset[str]:
@@ -213,24 +164,22 @@ class Folder:
         :raises ConfigurationError: If it cannot be written.
         """
         with writing():
-            if not self._ready:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._staging.mkdir(mode=0o700, exist_ok=True)
-                self._ready = True
-            # Made with mode 0600 under a name that nobody else can have.
-            descriptor, name = tempfile.mkstemp(suffix=".tmp", dir=self._staging)
-            return Incoming(os.fdopen(descriptor, "w+b"), Path(name))
+            with self._lock:
+                self._staging.take()
+            descriptor, path = self._staging.begin()
+            return Incoming(os.fdopen(descriptor, "w+b"), path)
 
     def keep(self, incoming: Incoming, key: str, name: str) -> None:
         """Keep a file: it is whole.
 
         :raises ConfigurationError: If it cannot be written after all.
         """
-        path, staged = incoming.path, self._staged(key)
+        path, staged = incoming.path, self._staging.place_of(key)
         assert path is not None  # noqa: S101 - files of this class have one
         with writing():
+            incoming.file.flush()
+            self._marks.set(incoming.file.fileno(), incoming.mark(key))
             incoming.file.close()
-            self._marks.set(path, incoming.mark(key))
             os.replace(path, staged)  # noqa: PTH105 - without making another path object of each
         with self._lock:
             self._kept[key] = self._entry(name, incoming.size), staged
@@ -241,7 +190,8 @@ class Folder:
             with self._lock:
                 _, staged = self._kept.pop(key, (None, None))
             if staged is not None:
-                staged.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    os.unlink(staged)  # noqa: PTH108 - as above
 
     def settle(self) -> None:
         """Do nothing: what is kept is written."""
@@ -259,15 +209,11 @@ class Folder:
                 Path(folder).mkdir(parents=True, exist_ok=True)
             for name, staged in arrived.items():
                 os.replace(staged, f"{self._text}{name}")  # noqa: PTH105 - as above
-        # With it goes what processes that were killed have left of this retrieval.
-        shutil.rmtree(self._staging, ignore_errors=True)
+        self._staging.remove()
         return {key: kept for key, (kept, _) in self._kept.items()}
 
     def _entry(self, name: str, size: int) -> Kept:
         return Kept(name, f"{self._text}{name}", size)
-
-    def _staged(self, key: str) -> Path:
-        return self._staging / hashlib.sha256(key.encode()).hexdigest()[:40]
 
 
 def local_path(given: object) -> str | None:
@@ -287,20 +233,3 @@ def arriving(place: Place) -> Iterator[Incoming]:
     except BaseException:
         incoming.discard()
         raise
-
-
-@contextmanager
-def writing() -> Iterator[None]:
-    """Say why files cannot be written, without their names.
-
-    :raises ConfigurationError: In place of an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise _unwritable(error) from None
-
-
-def _unwritable(error: OSError) -> ConfigurationError:
-    reason = error.strerror or type(error).__name__
-    return ConfigurationError(f"the destination must be a folder that can be written to: {reason}")

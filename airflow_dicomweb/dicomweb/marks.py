@@ -91,9 +91,10 @@ class Marks:
         self._record, self._attributes, self._lock = folder / RECORD, attributes, threading.Lock()
         self._lines: dict[str, Mark] | None = None
 
-    def set(self, file: Path, mark: Mark) -> None:
+    def set(self, file: int | Path, mark: Mark) -> None:
         """Mark a file: it is whole.
 
+        :param file: Its path, or a descriptor of it.
         :raises OSError: If it cannot be marked.
         """
         if self._attributes:

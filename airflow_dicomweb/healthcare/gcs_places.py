@@ -17,7 +17,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import BinaryIO, Protocol, Self, cast
 
-from airflow_dicomweb.dicomweb.folders import Incoming, Kept, writing
+from airflow_dicomweb.dicomweb.folders import Kept
+from airflow_dicomweb.dicomweb.incoming import Incoming, writing
 from airflow_dicomweb.dicomweb.marks import Mark
 from airflow_dicomweb.errors import NotFoundError
 from airflow_dicomweb.healthcare.bodies import GcsPrefix

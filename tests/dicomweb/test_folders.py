@@ -49,7 +49,7 @@ def test_files_are_for_their_owner_alone_from_the_beginning(tmp_path: Path) -> N
         incoming = folder.begin()
         incoming.write(b"x")
         assert incoming.path is not None
-        modes = [stat.S_IMODE(each.stat().st_mode) for each in (incoming.path.parent, incoming.path)]
+        modes = [stat.S_IMODE(each.stat().st_mode) for each in (Path(incoming.path).parent, Path(incoming.path))]
         folder.keep(incoming, "key", "a")
         modes += [stat.S_IMODE(each.stat().st_mode) for each in (tmp_path / ".1.2.part").iterdir()]
         folder.finish()
@@ -115,6 +115,55 @@ def test_two_retrievals_into_one_folder_do_not_touch_each_other(tmp_path: Path) 
         assert other.keys == {"key of b"}
         other.finish()
     assert files(tmp_path) == ["a", "b"]
+
+
+def test_two_of_the_same_at_a_time_both_end_right_and_leave_nothing_else(tmp_path: Path) -> None:
+    with Folder(tmp_path, "1.2") as first, Folder(tmp_path, "1.2") as second:
+        for folder in (first, second):
+            keep(folder, "x/a", b"one")
+            keep(folder, "x/b", b"two")
+        half = second.begin()
+        first.finish()
+        half.write(b"three")
+        second.keep(half, "key of x/c", "x/c")
+        assert set(second.finish()) == {"key of x/a", "key of x/b", "key of x/c"}
+    assert files(tmp_path) == ["x/a", "x/b", "x/c"]
+    assert [(tmp_path / "x" / name).read_bytes() for name in "abc"] == [b"one", b"two", b"three"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["x"]
+
+
+def test_one_that_fails_beside_another_of_the_same_takes_nothing_from_it(tmp_path: Path) -> None:
+    with Folder(tmp_path, "1.2") as first:
+        keep(first, "a", b"one")
+        with Folder(tmp_path, "1.2") as second:
+            second.look([("key of a", "a")])
+            keep(second, "b", b"two")
+            second.begin().file.close()
+        assert first.keys == {"key of a"}
+        keep(first, "b", b"two")
+        first.finish()
+    assert files(tmp_path) == ["a", "b"]
+
+
+def test_what_several_killed_processes_left_is_removed_and_that_of_a_living_one_is_not(tmp_path: Path) -> None:
+    for name in (".1.2.part", ".1.2.part.killed", ".1.2.3.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "left.tmp").write_bytes(b"half")
+    with Folder(tmp_path, "1.2") as first, Folder(tmp_path, "1.2") as second:
+        keep(first, "a", b"one")
+        keep(second, "b", b"two")
+        first.finish()
+        assert not (tmp_path / ".1.2.part.killed").exists()
+        second.finish()
+    assert files(tmp_path) == [".1.2.3.part/left.tmp", "a", "b"]
+
+
+def test_a_link_in_the_place_of_the_hidden_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".1.2.part").symlink_to(tmp_path / "elsewhere")
+    with Folder(tmp_path, "1.2") as folder, pytest.raises(ConfigurationError, match="destination"):
+        folder.begin()
+    assert files(tmp_path) == []
 
 
 def test_what_killed_processes_left_is_removed_with_the_end_of_a_retrieval(tmp_path: Path) -> None:

@@ -274,6 +274,32 @@ def test_a_signal_ends_a_retrieval_of_several_requests_and_leaves_nothing_that_i
     assert left(tmp_path) == []
 
 
+def test_two_of_the_same_retrieval_at_a_time_both_bring_everything(tmp_path: Path) -> None:
+    """The second one is in the middle when the first one ends."""
+    gate = threading.Event()
+    whole = multipart(*map(large, range(3)))
+    held = Fault(whole.status, whole.headers, whole.body, hold=gate)
+    ended: list[list[bytes]] = []
+
+    def retrieve(url: str) -> None:
+        with DicomWebClient(url) as client:
+            ended.append([file.path.read_bytes() for file in client.retrieve(STUDY, destination=tmp_path)])
+
+    with faulty(found(0, 1, 2), held) as slow, faulty(found(0, 1, 2), whole) as quick:
+        waiting = threading.Thread(target=retrieve, args=(f"{slow.url}/dicom-web",), daemon=True)
+        waiting.start()
+        deadline = time.monotonic() + 20
+        while len(slow.received) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        retrieve(f"{quick.url}/dicom-web")
+        gate.set()
+        waiting.join(20)
+    assert ended == [[large(number) for number in range(3)]] * 2
+    assert len(left(tmp_path)) == 3
+    assert [each.name for each in tmp_path.iterdir()] == [STUDY]
+
+
 def test_a_server_that_does_one_thing_at_a_time_is_asked_one_after_the_other(
     tiny_pacs: TinyPacs, tmp_path: Path
 ) -> None:
