@@ -5,9 +5,11 @@ Source: DICOM PS3.18 sections 10.4.1.1.2 (metadata), 10.4.1.1.3 (frames) and 10.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from airflow_dicomweb.dicomweb.dicom_json import text
 from airflow_dicomweb.dicomweb.downloading import download, in_parallel, name_of, while_more_comes
 from airflow_dicomweb.dicomweb.exchanges import Exchanges
 from airflow_dicomweb.dicomweb.folders import Place, arriving
@@ -19,7 +21,13 @@ from airflow_dicomweb.dicomweb.qido import Query, check_count
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath
 from airflow_dicomweb.dicomweb.stow import check_choice
 from airflow_dicomweb.dicomweb.wado import RENDERED, RetrievedFile, check_viewport, parts
-from airflow_dicomweb.errors import ConfigurationError, NotFoundError, ProtocolError
+from airflow_dicomweb.errors import (
+    AuthorizationError,
+    ConfigurationError,
+    NotFoundError,
+    ProtocolError,
+    ResponseError,
+)
 
 FILE_TYPES = (DICOM, *RENDERED, DICOM_JSON)
 """What files can be retrieved: instances or frames as they are stored, pictures, metadata."""
@@ -157,21 +165,30 @@ def download_frames(exchanges: Exchanges, instance: InstancePath, place: Place, 
 
 
 def download_metadata(exchanges: Exchanges, wanted: ResourcePath, place: Place, *, resume: bool) -> list[RetrievedFile]:
-    """Write the metadata of a study, series or instance to one file of DICOM JSON, as the server sent it."""
-    key = f"{wanted}/metadata"
-    name = metadata_name(wanted)
+    """Write the metadata of a study, series or instance to one file of DICOM JSON, as the server sent it.
+
+    :raises ProtocolError: If it lacks an instance that the server's own search names.
+    """
+    named = _named(exchanges, wanted)
+    name, path = metadata_name(wanted), f"{wanted}/metadata"
+    # Of other instances than today's a file is not whole, however whole it was when it came.
+    key = f"{path} {hashlib.sha256(' '.join(sorted(map(str, named))).encode()).hexdigest()}"
 
     def attempt() -> None:
         if key in place.keys:
             return place.settle()
         with arriving(place) as incoming:
-            with exchanges.stream(key, DICOM_JSON) as answer:
+            with exchanges.stream(path, DICOM_JSON) as answer:
                 for block in answer.blocks():
                     incoming.write(block)
             file = incoming.rewound()
             # Read once more, data set by data set: what is kept is whole, and an array.
-            if not sum(1 for _ in data_sets(iter(lambda: file.read(2**18), b""))):
+            came = {text(each, "SOPInstanceUID") for each in data_sets(iter(lambda: file.read(2**18), b""))}
+            if not came:
                 raise ProtocolError(f"the metadata of {wanted} is empty")
+            missing = {each for each in named if each.instance not in came}
+            if missing and (missing := missing & exchanges.named(wanted)):  # what is deleted meanwhile need not come
+                raise ProtocolError(f"the metadata of {wanted} lacks {len(missing)} instances that the search names")
             place.keep(incoming, key, name)
         return place.settle()
 
@@ -181,6 +198,16 @@ def download_metadata(exchanges: Exchanges, wanted: ResourcePath, place: Place, 
         while_more_comes(exchanges.retry_policy, place, attempt)
         kept = place.finish()
     return [RetrievedFile(kept[key].location, wanted, kept[key].size)]
+
+
+def _named(exchanges: Exchanges, wanted: ResourcePath) -> frozenset[InstancePath]:
+    """Find what the server's own search names; nothing if it cannot be searched."""
+    try:
+        return exchanges.named(wanted)
+    except ResponseError as error:
+        if error.retryable or isinstance(error, AuthorizationError):
+            raise
+        return frozenset()
 
 
 def metadata_name(wanted: ResourcePath) -> str:

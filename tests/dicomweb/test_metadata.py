@@ -20,7 +20,7 @@ from airflow_dicomweb.emulator import Emulator
 from airflow_dicomweb.errors import ConfigurationError, NotFoundError, ProtocolError, TransportError
 from airflow_dicomweb.healthcare.client import HealthcareClient
 from tests.dicomweb.instances import PYDICOM_FILES, series_of
-from tests.dicomweb.scripted import NOTHING, QUICK, STUDY, answer, storing
+from tests.dicomweb.scripted import NOTHING, QUICK, STUDY, answer, found, sop, storing
 from tests.servers.faulty import Fault
 from tests.servers.orthanc import Orthanc
 
@@ -99,17 +99,49 @@ def test_metadata_that_was_cut_is_asked_for_again_but_not_while_it_is_iterated()
 def test_metadata_in_a_file_is_what_the_server_sent_and_is_checked(tmp_path: Path) -> None:
     whole = answer(SETS, content_type=JSON)
     cut = Fault(whole.status, whole.headers, whole.body, cut=60)
-    with storing(cut, whole, policy=QUICK) as (client, server):
+    with storing(NOTHING, cut, whole, NOTHING, policy=QUICK) as (client, server):
         (file,) = client.retrieve(STUDY, "1.2.3", destination=tmp_path, media_type=JSON)
         assert file.path == tmp_path / STUDY / "1.2.3" / "metadata.json"
         assert file.path.read_bytes() == whole.body
         # It is there and whole.
         assert client.retrieve(STUDY, "1.2.3", destination=tmp_path, media_type=JSON) == [file]
-        assert len(server.received) == 2
+        assert len(server.received) == 4
     for said, error in [(answer([]), ProtocolError), (answer({}), ProtocolError), (NOTHING, NotFoundError)]:
-        with storing(said) as (client, _), pytest.raises(error):
+        with storing(NOTHING, said) as (client, _), pytest.raises(error):
             client.retrieve(STUDY, destination=tmp_path / "other", media_type=JSON)
     assert [path for path in (tmp_path / "other").rglob("*") if path.is_file()] == []
+
+
+def test_metadata_in_a_file_is_of_all_instances_that_the_search_names(tmp_path: Path) -> None:
+    of = [{"00080018": {"vr": "UI", "Value": [sop(number)]}} for number in (1, 2)]
+    both, one = answer(of, content_type=JSON), answer(of[:1], content_type=JSON)
+    with storing(found(1, 2), one, found(1, 2)) as (client, _):
+        with pytest.raises(ProtocolError, match="lacks 1 instances"):
+            client.retrieve(STUDY, destination=tmp_path, media_type=JSON)
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    with storing(found(1, 2), one, found(1), Fault(400), both) as (client, server):  # one was deleted meanwhile
+        (file,) = client.retrieve(STUDY, destination=tmp_path, media_type=JSON)
+        assert file.path.read_bytes() == one.body
+        # A server that cannot be searched is believed.
+        client.retrieve(STUDY, destination=tmp_path / "other", media_type=JSON)
+        assert len(server.received) == 5
+
+
+def test_metadata_of_what_was_there_before_is_not_taken_for_that_of_today(
+    server: tuple[DicomWebClient, str], tmp_path: Path
+) -> None:
+    client, _ = server
+    series_of(tmp_path / "in", 2)
+    client.store(tmp_path / "in")
+    wanted = {"destination": tmp_path / "out", "media_type": JSON}
+    (file,) = client.retrieve(STUDY, **wanted)
+    before = file.path.stat()
+    client.retrieve(STUDY, **wanted)
+    assert file.path.stat() == before
+    series_of(tmp_path / "in", 3)
+    client.store(tmp_path / "in")
+    client.retrieve(STUDY, **wanted)
+    assert len(json.loads(file.path.read_bytes())) == 3
 
 
 def xml(*documents: bytes) -> Fault:

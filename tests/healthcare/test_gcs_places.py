@@ -128,7 +128,7 @@ def test_large_instances_become_objects_too(buckets: Buckets, bucket: str, size:
 def test_pictures_and_metadata_become_objects(buckets: Buckets, bucket: str) -> None:
     png = answer(b"\x89PNG", content_type="image/png")
     json = answer([{}], content_type="application/dicom+json")
-    with retrieving(buckets, found(0), png, json) as (client, _):
+    with retrieving(buckets, found(0), png, answer([]), json) as (client, _):
         client.retrieve(STUDY, destination=f"gs://{bucket}", media_type="image/png")
         client.retrieve(STUDY, destination=f"gs://{bucket}", media_type="application/dicom+json")
     assert objects(buckets, bucket) == {
