@@ -23,7 +23,7 @@ from airflow_dicomweb.emulator.pieces import Piece
 
 _FLOAT, _DOUBLE, _INTEGER = 0x7FE00008, 0x7FE00009, 0x7FE00010
 _KEYWORDS = {_FLOAT: "FloatPixelData", _DOUBLE: "DoubleFloatPixelData", _INTEGER: "PixelData"}
-_ELEMENT_HEAD = 12
+_ELEMENT_HEAD, _IMPLICIT_HEAD = 12, 8
 
 
 class NoPixelsError(Exception):
@@ -89,7 +89,9 @@ def write_frames(file: Path, numbers: Iterable[int] | None, as_stored: bool, tar
 def _compressed(file: Path, numbers: Iterable[int] | None) -> Iterator[bytes]:
     with file.open("rb") as opened:
         data_set = pydicom.dcmread(opened, stop_before_pixels=True)
-        opened.seek(_ELEMENT_HEAD, 1)
+        if not opened.read(_ELEMENT_HEAD)[4:6].isalpha():
+            # The element has no VR, whatever group 0002 says: some files are so.
+            opened.seek(_IMPLICIT_HEAD - _ELEMENT_HEAD, 1)
         count = _count(data_set)
         tables = [data_set.get(name) for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
         offsets: Any = tuple(tables) if all(tables) else None

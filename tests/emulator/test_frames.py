@@ -134,6 +134,14 @@ def test_the_best_form_that_can_be_made_is_chosen(api):
     assert parts(api.get(f"{PLACE}/frames/1", accept.replace("q=0.7", "q=0.3")))[0][0] == "application/octet-stream"
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_compressed_frames_of_a_file_without_vrs_are_found(api):
+    _, path = put(api, "SC_rgb_jpeg.dcm")
+    ((_, content),) = parts(api.get(f"{path}/frames/1", AS_STORED))
+    original = pydicom.dcmread(PYDICOM_FILES / "SC_rgb_jpeg.dcm")
+    assert content == next(pydicom.encaps.generate_frames(original.PixelData, number_of_frames=1))
+
+
 def test_what_cannot_be_decompressed_is_given_only_as_it_is(api):
     _, path = put(api, "JPGExtended.dcm")
     envelope(api.get(f"{path}/frames/1", None), 406)
