@@ -11,8 +11,12 @@ import pytest
 
 from airflow_dicomweb.dicomweb.uids import is_uid
 from tests.emulator.api import PYDICOM_FILES, Api
+from tests.emulator.test_bulk_data import OCTETS, uris
+from tests.emulator.test_retrieve import parts, put
 
 FILES = sorted(path for path in PYDICOM_FILES.rglob("*") if path.is_file())
+FRAME = 'multipart/related; type="application/octet-stream"'
+YAMADA = {"Alphabetic": "Yamada^Tarou", "Ideographic": "山田^太郎", "Phonetic": "やまだ^たろう"}
 UIDS = ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
 
 
@@ -105,3 +109,62 @@ def test_all_bytes_come_back(stored):
         answer = api.get("studies/{}/series/{}/instances/{}".format(*who), accept)
         found.add(hashlib.sha256(answer.content).digest())
     assert found == sent
+
+
+def test_frames_and_bulk_data_are_given_or_refused_but_nothing_breaks(stored):
+    api, _ = stored
+    seen = collections.Counter()
+    for who in api.tuples():
+        path = "studies/{}/series/{}/instances/{}".format(*who)
+        (found,) = api.get(f"{path}/metadata").json()
+        for accept in (FRAME, f"{FRAME}; transfer-syntax=*"):
+            answer = api.get(f"{path}/frames/1", accept)
+            seen["frames" if accept == FRAME else "frames as stored", answer.status_code] += 1
+            assert answer.status_code in {200, 400, 406}, answer.text
+        for tag, uri in uris(found):
+            answer = api.get(uri, OCTETS)
+            seen["bulk data", answer.status_code] += 1
+            assert answer.status_code in {200, 406}, (tag, answer.text)
+    # What has no pixels is asked in vain; what no decoder here can read is not acceptable.
+    assert seen["frames", 400] == seen["frames as stored", 400] == 54
+    assert seen["frames", 200] >= 60
+    assert seen["frames as stored", 200] == 62
+    assert seen["bulk data", 200] >= 99
+
+
+@pytest.mark.parametrize(
+    ("name", "pictures", "patient"),
+    [
+        ("badVR.dcm", 200, {"Alphabetic": "Lastname^Firstname"}),
+        ("image_dfl.dcm", 200, {"Alphabetic": "^^^^"}),
+        ("test-SR.dcm", 400, {"Alphabetic": "Test^S R"}),
+        ("waveform_ecg.dcm", 400, {"Alphabetic": "Anonymous"}),
+        ("ExplVR_BigEnd.dcm", 200, {"Alphabetic": "Anonymized"}),
+        ("MR_small_bigendian.dcm", 200, {"Alphabetic": "CompressedSamples^MR1"}),
+        ("../charset_files/chrH31.dcm", 200, YAMADA),
+        ("../charset_files/chrH32.dcm", 200, {**YAMADA, "Alphabetic": "ﾔﾏﾀﾞ^ﾀﾛｳ"}),
+        ("../charset_files/chrJapMulti.dcm", 400, {"Alphabetic": "やまだ^たろう"}),
+        ("../charset_files/chrJapMultiExplicitIR6.dcm", 400, {"Alphabetic": "やまだ^たろう"}),
+        ("../charset_files/chrX2.dcm", 200, {"Alphabetic": "Wang^XiaoDong", "Ideographic": "王^小东"}),
+    ],
+)
+def test_an_odd_file_passes_through_every_route(api, name, pictures, patient):
+    body, path = put(api, name)
+    assert api.get(path, "application/dicom; transfer-syntax=*").content == body
+    (found,) = api.get(f"{path}/metadata").json()
+    assert found["00100010"]["Value"] == [patient]
+    whole = "=".join(patient.get(group, "") for group in ("Alphabetic", "Ideographic", "Phonetic")).rstrip("=")
+    for query in ({"PatientName": whole}, {"PatientName": whole.split("^")[0], "fuzzymatching": "true"}):
+        if whole.strip("^"):
+            (study,) = api.get("studies", params=query).json()
+            assert study["00100010"]["Value"] == [patient]
+    assert len(api.get("instances?includefield=all").json()) == 1
+    for picture in (f"{path}/rendered", f"{path}/frames/1/rendered", f"{path}/frames/1"):
+        assert api.get(picture).status_code == pictures
+    promised = dict(uris(found))
+    assert ("7FE00010" in promised) == (pictures == 200)
+    for uri in promised.values():
+        assert api.get(uri, OCTETS).content
+    if pictures == 200:
+        ((_, frame),) = parts(api.get(f"{path}/frames/1"))
+        assert api.get(promised["7FE00010"], OCTETS).content.startswith(frame)
