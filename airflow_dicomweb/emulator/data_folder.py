@@ -18,7 +18,10 @@ INDEX = "index.sqlite3"
 
 _NAME = re.compile(r"[0-9a-f]{32}")
 _OLD_NAME = re.compile(r"tmp[a-z0-9_]{8}")
-_TABLES = {"datasets", "stores", "instances", "operations", "operation_errors", "policies"}
+_TABLES = {
+    *("datasets", "stores", "instances", "operations", "operation_errors", "policies"),
+    *("topics", "subscriptions", "messages"),
+}
 
 
 def refuse_foreign(folder: Path) -> None:

@@ -83,6 +83,26 @@ CREATE TABLE IF NOT EXISTS operation_errors (
   message TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS operation_errors_of ON operation_errors (operation);
+CREATE TABLE IF NOT EXISTS topics (name TEXT PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS subscriptions (
+  name TEXT PRIMARY KEY,
+  topic TEXT NOT NULL,
+  ack_deadline INTEGER NOT NULL,
+  body TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS subscriptions_of_topic ON subscriptions (topic);
+CREATE TABLE IF NOT EXISTS messages (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  subscription TEXT NOT NULL REFERENCES subscriptions (name) ON DELETE CASCADE,
+  message_id TEXT NOT NULL,
+  data TEXT NOT NULL,
+  attributes TEXT NOT NULL,
+  published REAL NOT NULL,
+  ack_id TEXT UNIQUE,
+  visible_from REAL NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS messages_of_subscription ON messages (subscription, id);
+CREATE INDEX IF NOT EXISTS messages_by_message_id ON messages (message_id);
 """
 
 

@@ -7,7 +7,8 @@
      {"match": "/instances/", "cut": 1000},
      {"method": "POST", "match": ":import", "drop": "after"},
      {"match": "/operations/", "delay": 1.5, "times": 10},
-     {"match": ":import", "operation": "fail_partly", "items": 3, "code": 3, "message": "empty DICOM instance found"}]
+     {"match": ":import", "operation": "fail_partly", "items": 3, "code": 3, "message": "empty DICOM instance found"},
+     {"match": "/instances/1[.]2[.]3$", "notification": "lost"}]
 
 One fault may be sent without the list. A request suffers the first fault that fits it and is not used up; an operation
 that a request starts suffers one of its own (see operation_faults.py).
@@ -24,12 +25,17 @@ from typing import Any, Literal, cast
 from airflow_dicomweb.emulator.messages import ApiError
 from airflow_dicomweb.emulator.operation_faults import TROUBLES, OperationFault, Trouble
 
-Sufferer = Literal["request", "operation"]
+Sufferer = Literal["request", "operation", "notification"]
 
 _LONGEST_DELAY = 3600
 _LONGEST_OPERATION = 7 * 24 * 3600
 _OF_REQUESTS = ("status", "headers", "cut", "delay", "drop")
 _OF_OPERATIONS = ("operation", "seconds", "items", "code", "message")
+_OF: dict[Sufferer, tuple[str, ...]] = {
+    "request": _OF_REQUESTS,
+    "operation": _OF_OPERATIONS,
+    "notification": ("notification",),
+}
 _FITS: dict[str, Callable[[Any], bool]] = {
     "method": lambda value: isinstance(value, str),
     "match": lambda value: isinstance(value, str),
@@ -43,6 +49,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "items": lambda value: type(value) is int and value >= 0,
     "code": lambda value: type(value) is int and 1 <= value <= 16,
     "message": lambda value: isinstance(value, str) and value != "",
+    "notification": lambda value: value in ("lost", "doubled"),
     "times": lambda value: type(value) is int and value > 0,
 }
 
@@ -63,7 +70,9 @@ class Fault:
     :param items: How many of its items fail, or are done before it goes wrong.
     :param code: ``google.rpc.Code`` of its error.
     :param message: Message of its error.
-    :param times: How many requests, or operations, it hits.
+    :param notification: What happens to the notification of a change: it is ``lost``, or ``doubled``. ``match`` is searched
+        for in the name of the changed instance then.
+    :param times: How many requests, operations or notifications it hits.
     :param fired: How many it has hit.
     """
 
@@ -79,16 +88,20 @@ class Fault:
     items: int | None = None
     code: int | None = None
     message: str = ""
+    notification: str = ""
     times: int = 1
     fired: int = 0
 
     @property
     def suffers(self) -> Sufferer:
         """Say what it hits."""
-        return "operation" if self.operation else "request"
+        return "notification" if self.notification else "operation" if self.operation else "request"
 
     def fits(self, sufferer: Sufferer, method: str, path: str) -> bool:
-        """Tell whether a request, or the operation that it starts, is to suffer it."""
+        """Tell whether a request, the operation that it starts, or a notification is to suffer it.
+
+        :param path: Path of the request, or name of the instance.
+        """
         if sufferer != self.suffers:
             return False
         return self.fired < self.times and self.method in {"", method} and re.search(self.match, path) is not None
@@ -96,7 +109,7 @@ class Fault:
     def to_json(self) -> dict[str, Any]:
         """Give it as it was asked for, and ``fired``."""
         shown: dict[str, Any] = {"method": self.method, "match": self.match, "times": self.times, "fired": self.fired}
-        for name in (*_OF_REQUESTS, *_OF_OPERATIONS):
+        for name in (name for names in _OF.values() for name in names):
             value = getattr(self, name)
             if value or (name in {"cut", "items"} and value is not None):
                 shown[name] = value
@@ -134,6 +147,14 @@ class Faults:
         trouble = cast("Trouble", fault.operation)
         return OperationFault.asked(trouble, fault.seconds, fault.items, fault.code, fault.message)
 
+    def take_notification(self, name: str) -> int:
+        """Give how often a notification is to be published: 0, 1 or 2; count the fault that it suffers.
+
+        :param name: Full name of the changed instance.
+        """
+        fault = self._take("notification", "", name)
+        return 1 if fault is None else {"lost": 0, "doubled": 2}[fault.notification]
+
     def _take(self, sufferer: Sufferer, method: str, name: str) -> Fault | None:
         with self._lock:
             fault = next((each for each in self._faults if each.fits(sufferer, method, name)), None)
@@ -166,13 +187,14 @@ def read_fault(asked: object) -> Fault:
         if name in asked and not fit(asked[name]):
             raise ApiError(400, f"{name} of a fault has a value that cannot be: see the description of its fields")
     fault = Fault(**{**asked, "fired": 0})
-    others = _OF_REQUESTS if fault.operation else _OF_OPERATIONS
-    if foreign := [name for name in others if name in asked]:
+    others = {name for kind, names in _OF.items() if kind != fault.suffers for name in names}
+    if foreign := sorted(others & set(asked)):
         raise ApiError(400, f"a fault of this kind has no {', '.join(foreign)}")
     if fault.operation == "slow" and fault.seconds is None:
         raise ApiError(400, "a slow operation needs seconds")
-    if not fault.operation and fault.status is None and fault.cut is None and not fault.delay and not fault.drop:
-        raise ApiError(400, "a fault needs one of status, cut, delay, drop, operation")
+    is_empty = fault.status is None and fault.cut is None and not fault.delay and not fault.drop
+    if fault.suffers == "request" and is_empty:
+        raise ApiError(400, "a fault needs one of status, cut, delay, drop, operation, notification")
     try:
         re.compile(fault.match)
     except re.error:

@@ -26,6 +26,7 @@ from typing import Literal
 from airflow_dicomweb.dicomweb.resources import InstancePath, ResourcePath, SeriesPath
 from airflow_dicomweb.emulator.data_folder import INDEX, old_leftovers, own_files, refuse_foreign, unusable
 from airflow_dicomweb.emulator.database import Database
+from airflow_dicomweb.emulator.notifications import Action, Announce, Change
 from airflow_dicomweb.emulator.receiving import Incoming, Places
 from airflow_dicomweb.errors import ConfigurationError
 
@@ -91,10 +92,13 @@ class Instances:
     """All instances of all stores under one data folder.
 
     :param folder: The data folder; made when it is not there.
+    :param announce: Called in the transaction that changes instances: what it writes is on the disk together with the
+        change, and an exception undoes both.
     :raises ConfigurationError: If another emulator uses it, it was not made by the emulator, or its index is broken.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, announce: Announce) -> None:
+        self._announce = announce
         refuse_foreign(folder)
         self.incoming_folder, self._files = folder / "incoming", folder / "instances"
         for each in (folder, self.incoming_folder, self._files):
@@ -134,12 +138,19 @@ class Instances:
         return self._places.receive()
 
     def store(
-        self, store: int, candidates: Sequence[Candidate], storage_class: str = "STANDARD", *, replace: bool = False
+        self,
+        store: int,
+        candidates: Sequence[Candidate],
+        storage_class: str = "STANDARD",
+        *,
+        replace: bool = False,
+        action: Action = "StoreInstances",
     ) -> list[Outcome]:
         """Store what can be stored, all in one transaction; when this returns, it is on the disk.
 
         :param store: Row number of the store.
         :param replace: Whether other bytes take the place of those that are there.
+        :param action: What stores them.
         :return: One outcome for each candidate, in order.
         """
         for candidate in candidates:
@@ -153,6 +164,12 @@ class Instances:
                 outcome, old = self._insert(index, store, candidate, storage_class, replace=replace)
                 outcomes.append(outcome)
                 superseded.update(old)
+            changes = [
+                Change(candidate.path, candidate.search.get("modality", ""), storage_class)
+                for candidate, outcome in zip(candidates, outcomes, strict=True)
+                if outcome in {"created", "replaced"}
+            ]
+            self._announce(index, store, action, changes)
             return outcomes
 
         outcomes = self.database.write_together(insert, folders)
@@ -222,6 +239,7 @@ class Instances:
     def set_storage_class(self, instances: Sequence[Stored], storage_class: str) -> None:
         """Change the storage class of instances; ``stored_at`` says since when it is theirs."""
         with self.database.writing() as index:
+            self._change(index, "SetBlobSettings", instances, storage_class)
             index.executemany(
                 "UPDATE instances SET storage_class = ?, stored_at = ? WHERE id = ?",
                 [(storage_class, time.time(), instance.id) for instance in instances],
@@ -230,6 +248,7 @@ class Instances:
     def delete(self, instances: Sequence[Stored]) -> int:
         """Delete instances in one transaction; give the number of those that were still there."""
         with self.database.writing() as index:
+            self._change(index, "DeleteInstances", instances)
             deleted = [
                 instance
                 for instance in instances
@@ -237,6 +256,21 @@ class Instances:
             ]
         self.forget(deleted)
         return len(deleted)
+
+    def _change(
+        self, index: sqlite3.Connection, action: Action, instances: Sequence[Stored], storage_class: str = ""
+    ) -> None:
+        """Announce what happens to instances of one store that are still there."""
+        changes, store = [], 0
+        for each in instances:
+            row = index.execute(
+                "SELECT store, modality, storage_class FROM instances WHERE id = ?", [each.id]
+            ).fetchone()
+            if row is not None:
+                store, before = row["store"], row["storage_class"]
+                previous = before if storage_class else ""
+                changes.append(Change(each.path, row["modality"], storage_class or before, previous))
+        self._announce(index, store, action, changes)
 
     def forget(self, instances: Iterable[Stored]) -> None:
         """Remove the files of instances whose rows are gone."""

@@ -21,8 +21,8 @@ _NATURE = (
 )
 _FURTHER_LIMITS = (
     "<li>export to BigQuery and to compressed "
-    "transfer syntaxes</li><li>permissions: policies are kept, and any token is good</li><li>notifications and streaming to "
-    "BigQuery: what a store says of them is kept, and nothing is sent</li><li>compression: instances are given as stored or decompressed</li><li>quotas, and the "
+    "transfer syntaxes</li><li>permissions: policies are kept, and any token is good</li><li>streaming to "
+    "BigQuery: what a store says of it is kept, and nothing is sent</li><li>Pub/Sub by gRPC: only by REST</li><li>compression: instances are given as stored or decompressed</li><li>quotas, and the "
     "delay with which a search sees a deletion</li>"
 )
 _LATEST = 50

@@ -16,7 +16,7 @@ from airflow_dicomweb.emulator.service import Call
 _DEFAULT_SIZE = 100
 
 
-def page_of(call: Call, field: str, items: Sequence[dict[str, Any]], largest: int) -> dict[str, Any]:
+def page_of(call: Call, field: str, items: Sequence[Any], largest: int) -> dict[str, Any]:
     """Give the page that the query asks for.
 
     :param field: Name of the list in the answer; an empty one is left out, as the proto3 mapping leaves it out.

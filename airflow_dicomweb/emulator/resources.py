@@ -10,6 +10,7 @@ from typing import Any
 from starlette.responses import Response
 
 from airflow_dicomweb.emulator.messages import ApiError, json_answer
+from airflow_dicomweb.emulator.notifications import check_topics
 from airflow_dicomweb.emulator.operations import started
 from airflow_dicomweb.emulator.paging import page_of
 from airflow_dicomweb.emulator.proto_json import Fields, camel_case, read_message
@@ -80,6 +81,7 @@ def create_store(call: Call) -> Response:
     except ConfigurationError:
         raise ApiError(400, "invalid dicomStoreId: 1 to 256 letters, digits, '_', '-' and '.' are expected") from None
     body = _kept(read_message(call.body, STORE))
+    check_topics(body)
     return json_answer(call.service.stores.create_store(call.dataset, name, body))
 
 
@@ -109,7 +111,9 @@ def patch_dataset(call: Call) -> Response:
 def patch_store(call: Call) -> Response:
     """Change a DICOM store."""
     known = call.service.stores.store(call.store)
-    return json_answer(call.service.stores.update_store(call.store, _changed(call, known, STORE)))
+    changed = _changed(call, known, STORE)
+    check_topics(changed)
+    return json_answer(call.service.stores.update_store(call.store, changed))
 
 
 def _changed(call: Call, known: dict[str, Any], fields: Fields) -> dict[str, Any]:

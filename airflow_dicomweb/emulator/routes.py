@@ -1,6 +1,6 @@
 """All routes, in one table; and all that the service has and the emulator has not, in another.
 
-Source: Cloud Healthcare API v1 and v1beta1 discovery documents; DICOM PS3.18 section 10.
+Source: Cloud Healthcare API v1 and v1beta1 and Cloud Pub/Sub API v1 discovery documents; DICOM PS3.18 section 10.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from airflow_dicomweb.emulator import (
     metrics,
     operations,
     policies,
+    pubsub_routes,
     qido,
     rendered,
     resources,
@@ -38,7 +39,12 @@ _WEB = f"{_STORE}/dicomWeb"
 _STUDY = f"{_WEB}/studies/{{study}}"
 _SERIES = f"{_STUDY}/series/{{series}}"
 _INSTANCE = f"{_SERIES}/instances/{{instance}}"
+_TOPICS = "/{version}/projects/{project}/topics"
+_TOPIC = f"{_TOPICS}/{{topic}}"
+_SUBSCRIPTIONS = "/{version}/projects/{project}/subscriptions"
+_SUBSCRIPTION = f"{_SUBSCRIPTIONS}/{{subscription}}"
 _ANY = "{any}"
+_STABLE = ("v1",)
 _BETA = ("v1beta1",)
 _BOTH = ("v1", *_BETA)
 
@@ -63,7 +69,8 @@ def _route(method: str, template: str, handler: Handler | None, versions: tuple[
 
 def _pattern(template: str) -> re.Pattern[str]:
     """Turn a template into an expression; ids hold no colon, so that ``:verb`` is never part of one."""
-    shapes = {"version": "v1|v1beta1", "project": "[^/]+", "any": ".*", "other": "fhir|hl7V2|consent|annotation"}
+    shapes = {"version": "v1|v1beta1", "project": "[^/]+", "any": ".*"}
+    shapes |= {"other": "fhir|hl7V2|consent|annotation", "pubsub": "topics|subscriptions|snapshots|schemas"}
     parts = re.split(r"\{(\w+)\}", template)
     return re.compile(
         "".join(
@@ -130,6 +137,19 @@ ROUTES: Final = (
     _route("DELETE", _STUDY, operations.delete),
     _route("DELETE", _SERIES, operations.delete),
     _route("DELETE", _INSTANCE, operations.delete),
+    _route("GET", _TOPICS, pubsub_routes.list_topics, _STABLE),
+    _route("PUT", _TOPIC, pubsub_routes.create_topic, _STABLE),
+    _route("GET", _TOPIC, pubsub_routes.get_topic, _STABLE),
+    _route("DELETE", _TOPIC, pubsub_routes.delete_topic, _STABLE),
+    _route("POST", f"{_TOPIC}:publish", pubsub_routes.publish, _STABLE),
+    _route("GET", f"{_TOPIC}/subscriptions", pubsub_routes.list_subscriptions_of_topic, _STABLE),
+    _route("GET", _SUBSCRIPTIONS, pubsub_routes.list_subscriptions, _STABLE),
+    _route("PUT", _SUBSCRIPTION, pubsub_routes.create_subscription, _STABLE),
+    _route("GET", _SUBSCRIPTION, pubsub_routes.get_subscription, _STABLE),
+    _route("DELETE", _SUBSCRIPTION, pubsub_routes.delete_subscription, _STABLE),
+    _route("POST", f"{_SUBSCRIPTION}:pull", pubsub_routes.pull, _STABLE),
+    _route("POST", f"{_SUBSCRIPTION}:acknowledge", pubsub_routes.acknowledge, _STABLE),
+    _route("POST", f"{_SUBSCRIPTION}:modifyAckDeadline", pubsub_routes.modify_ack_deadline, _STABLE),
 )
 
 NOT_EMULATED: Final = (
@@ -137,6 +157,11 @@ NOT_EMULATED: Final = (
     ("POST", f"{_STORE}:deidentify", "de-identification of a DICOM store"),
     ("PATCH", f"{_STUDY}/{_ANY}", "changing metadata (v1beta1)"),
     ("*", f"{_DATASET}/{{other}}Stores{_ANY}", "FHIR, HL7v2, consent and annotation stores"),
+    (
+        "*",
+        f"/{{version}}/projects/{{project}}/{{pubsub}}{_ANY}",
+        "Pub/Sub beyond topics and pulled subscriptions: changes, push, filters, order, seek, snapshots, schemas, policies",
+    ),
 )
 """What the service has and the emulator answers with 501: method, path, and what it is."""
 

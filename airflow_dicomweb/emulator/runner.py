@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from airflow_dicomweb.emulator.messages import CANCELLED, INTERNAL, INVALID_ARGUMENT
+from airflow_dicomweb.emulator.messages import CANCELLED, INTERNAL, INVALID_ARGUMENT, PERMISSION_DENIED, ApiError
 from airflow_dicomweb.emulator.operation_faults import OperationFault
 from airflow_dicomweb.emulator.records import Failure, Record, Records
 
@@ -127,6 +127,8 @@ class Runner:
         except OperationError as problem:
             lasted = self._goes_on(name, record.created + record.seconds)
             error, response = (problem.code, problem.message) if lasted else None, None
+        except ApiError as problem:
+            error, response = (PERMISSION_DENIED, problem.message), None
         except Exception:  # noqa: BLE001 - an operation ends, whatever happened
             _log.exception("An operation broke: a defect of the emulator")
             error, response = (INTERNAL, "internal error"), None

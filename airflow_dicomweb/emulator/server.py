@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import secrets
 import signal
 import subprocess
 import sys
@@ -68,6 +69,30 @@ class Emulator:
         if faults:
             self._ask("POST", "/_emulator/faults", [dict(fault) for fault in faults])
         found: list[dict[str, Any]] = self._ask("GET", "/_emulator/faults")
+        return found
+
+    def subscribe(self) -> str:
+        """Let the store publish its notifications to a new topic; give the name of a new subscription to that."""
+        project = "/".join(self.dicom_store.split("/")[:2])
+        identifier = f"notifications-{secrets.token_hex(6)}"
+        topic, subscription = f"{project}/topics/{identifier}", f"{project}/subscriptions/{identifier}"
+        self._ask("PUT", f"/v1/{topic}", {})
+        self._ask("PUT", f"/v1/{subscription}", {"topic": topic})
+        configured = self._ask("GET", f"/v1/{self.dicom_store}").get("notificationConfigs", [])
+        body = {"notificationConfigs": [*configured, {"pubsubTopic": topic}]}
+        self._ask("PATCH", f"/v1/{self.dicom_store}?updateMask=notificationConfigs", body)
+        return subscription
+
+    def notifications(self, subscription: str) -> list[dict[str, Any]]:
+        """Pull and acknowledge all messages that have come: ``data``, ``attributes``, ``messageId``, ``publishTime``.
+
+        :param subscription: Name of a subscription, such as :meth:`subscribe` gives.
+        """
+        found: list[dict[str, Any]] = []
+        pull = {"maxMessages": 1000, "returnImmediately": True}
+        while received := self._ask("POST", f"/v1/{subscription}:pull", pull).get("receivedMessages"):
+            self._ask("POST", f"/v1/{subscription}:acknowledge", {"ackIds": [each["ackId"] for each in received]})
+            found += [each["message"] for each in received]
         return found
 
     def set_operation_seconds(self, seconds: float) -> None:

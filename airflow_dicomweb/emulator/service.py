@@ -13,7 +13,9 @@ from airflow_dicomweb.emulator.faults import Faults
 from airflow_dicomweb.emulator.instances import Instances
 from airflow_dicomweb.emulator.journal import Journal
 from airflow_dicomweb.emulator.messages import ApiError
+from airflow_dicomweb.emulator.notifications import Notifier
 from airflow_dicomweb.emulator.operation_faults import ARGUMENT
+from airflow_dicomweb.emulator.pubsub import PubSub
 from airflow_dicomweb.emulator.records import Record, Records
 from airflow_dicomweb.emulator.runner import Runner, Work
 from airflow_dicomweb.emulator.settings import Settings
@@ -32,7 +34,9 @@ class Service:
     def __init__(self, folder: Path, operation_seconds: float = 0.0) -> None:
         self.first_settings = self.settings = Settings(operation_seconds=operation_seconds)
         self.journal, self.faults = Journal(), Faults()
-        self.instances, self.decoders = Instances(folder), Decoders()
+        self.notifier = Notifier(self.faults, self._refuses_missing_topics)
+        self.instances, self.decoders = Instances(folder, self.notifier.announce), Decoders()
+        self.pubsub = PubSub(self.instances.database)
         self.stores = Stores(self.instances)
         self.records = Records(self.instances.database)
         self.runner = Runner(self.records, self._work, self._fails_partly_by_error)
@@ -45,6 +49,9 @@ class Service:
 
     def _fails_partly_by_error(self) -> bool:
         return self.settings.partial_failure == "error"
+
+    def _refuses_missing_topics(self) -> bool:
+        return self.settings.missing_topic == "reject"
 
     def close(self) -> None:
         """Stop the operations and let go of the data folder."""
@@ -78,9 +85,14 @@ class Call:
     body: bytes = b""
 
     @property
+    def project(self) -> str:
+        """``projects/P``."""
+        return f"projects/{self.names['project']}"
+
+    @property
     def location(self) -> str:
         """``projects/P/locations/L``."""
-        return f"projects/{self.names['project']}/locations/{self.names['location']}"
+        return f"{self.project}/locations/{self.names['location']}"
 
     @property
     def dataset(self) -> str:

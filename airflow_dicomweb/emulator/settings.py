@@ -25,6 +25,8 @@ class Settings:
     :param search_limits: ``reject`` a ``limit`` or ``offset`` over the maximum, or ``clamp`` it.
     :param unknown_attribute: ``reject`` a search by an attribute that is not documented, or ``ignore`` that condition.
     :param plain_study_delete: Whether v1beta1 deletes a study at once and answers ``{}``, as in 2019.
+    :param missing_topic: What happens when a notification is for a topic that is not there: ``reject`` the call that would
+        send it, or ``ignore`` that it cannot be sent.
     :param rejected_tokens: Tokens that are answered with 401.
     """
 
@@ -35,6 +37,7 @@ class Settings:
     search_limits: str = "reject"
     unknown_attribute: str = "reject"
     plain_study_delete: bool = False
+    missing_topic: str = "reject"
     rejected_tokens: list[str] = field(default_factory=list)
 
     def changed(self, asked: object) -> Settings:
@@ -74,6 +77,7 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "search_limits": _one_of("reject", "clamp"),
     "unknown_attribute": _one_of("reject", "ignore"),
     "plain_study_delete": ("true or false", lambda value: isinstance(value, bool)),
+    "missing_topic": _one_of("reject", "ignore"),
     "rejected_tokens": (
         "a list of texts",
         lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),

@@ -20,6 +20,7 @@ from airflow_dicomweb.emulator.messages import (
     ALREADY_EXISTS,
     INVALID_ARGUMENT,
     NOT_FOUND,
+    PERMISSION_DENIED,
     ApiError,
 )
 from airflow_dicomweb.emulator.records import Failure, Record
@@ -103,11 +104,14 @@ class Import:
                 while block := stream.read(_BLOCK_SIZE):
                     incoming.write(block)
             incoming.close()
-            outcome = self._instances.store(self._store, [examine(incoming)], self._storage_class)[0]
+            candidates = [examine(incoming)]
+            (outcome,) = self._instances.store(self._store, candidates, self._storage_class, action="ImportDicomData")
         except RefusedError as refusal:
             return INVALID_ARGUMENT, refusal.detail
         except OperationError as error:
             return error.code, error.message
+        except ApiError as error:
+            return PERMISSION_DENIED, error.message
         finally:
             incoming.discard()
         return _NOT_STORED.get(outcome)

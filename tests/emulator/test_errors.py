@@ -29,6 +29,9 @@ PLACES = {
     "frames": "1",
     "any": "x",
     "other": "fhir",
+    "topic": "topic",
+    "subscription": "subscription",
+    "pubsub": "snapshots",
 }
 
 
