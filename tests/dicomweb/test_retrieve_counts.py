@@ -15,6 +15,7 @@ from airflow_dicomweb.errors import ProtocolError, TransportError, UnavailableEr
 from tests.dicomweb.instances import series_of
 from tests.dicomweb.scripted import NOTHING, QUICK, STUDY, answer, found, instance, sop
 from tests.dicomweb.test_retrieve import SERIES, content, left, multipart, named, paths
+from tests.servers.fault_proxy import FaultProxy
 from tests.servers.faulty import Fault, FaultyServer, faulty
 from tests.servers.orthanc import Orthanc
 
@@ -147,10 +148,16 @@ def test_what_waits_for_the_rest_of_an_answer_is_not_asked_for_again(tmp_path: P
 def test_orthanc_counts_the_instances_of_a_study_and_of_a_series(empty_orthanc: Orthanc, tmp_path: Path) -> None:
     series_of(tmp_path / "a", 3)
     series_of(tmp_path / "b", 2, SeriesInstanceUID=f"{STUDY}.2", StudyInstanceUID=STUDY, study="1.9")
-    credentials = Basic(empty_orthanc.user, empty_orthanc.password)
-    with DicomWebClient(empty_orthanc.dicomweb_url, credentials=credentials) as client:
+    with (
+        FaultProxy(empty_orthanc.url) as proxy,
+        DicomWebClient(
+            f"{proxy.url}/dicom-web", credentials=Basic(empty_orthanc.user, empty_orthanc.password)
+        ) as client,
+    ):
         client.store([tmp_path / "a", tmp_path / "b"]).raise_for_failures()
+        del proxy.requests[:]
         assert len(client.retrieve(STUDY, destination=tmp_path / "study")) == 5
         assert len(client.retrieve(STUDY, SERIES, destination=tmp_path / "series")) == 3
-    asked = empty_orthanc.log_path.read_text()
-    assert SEARCH not in asked
+    asked = [path.partition("/dicom-web/")[2] for _, path in proxy.requests]
+    assert asked == [COUNT, WHOLE, f"{WHOLE}/series", f"{WHOLE}/series/{SERIES}"]
+    assert proxy.problems == []
