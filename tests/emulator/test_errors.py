@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_dicomweb.emulator.routes import NOT_EMULATED, ROUTES
-from tests.emulator.api import envelope, instance
+from tests.emulator.api import VECTORS, envelope, instance
 
 PLACES = {
     "version": "v1",
@@ -73,6 +73,14 @@ def test_what_is_not_emulated_says_so(api, method, template, what):
     assert what in envelope(answer, 501)
     page = requests.get(api.emulator.base_url, timeout=30).text
     assert what.partition(":")[0].partition("(")[0].strip() in page
+
+
+@pytest.mark.parametrize("status", VECTORS["google_error"]["http_to_status"])
+def test_every_documented_status_has_its_name_in_the_envelope(api, status):
+    api.emulator.faults({"match": "/studies$", "status": status})
+    answer = api.get("studies")
+    assert set(answer.json()["error"]) <= set(VECTORS["google_error"]["shape"]["error"])
+    envelope(answer, status, VECTORS["google_error"]["http_to_status"][status])
 
 
 def test_no_route_answers_without_a_token(api):
