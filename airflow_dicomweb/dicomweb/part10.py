@@ -3,7 +3,8 @@
 Only the beginning of a file is read, however large the file is. Identity comes from the data set: group 0002 repeats
 the SOP Instance UID, but files whose group 0002 names another one are common.
 
-Source: DICOM PS3.10 section 7.1 (file meta information), PS3.5 annex A (transfer syntaxes).
+Source: DICOM PS3.10 section 7.1 (file meta information), PS3.5 annex A (transfer syntaxes); the first bytes of archives are
+in RFC 1952 (gzip), POSIX.1 pax (tar), APPNOTE 6.3.10 section 4.3 (ZIP), and the format descriptions of the others.
 """
 
 from __future__ import annotations
@@ -40,6 +41,21 @@ _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL
 _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _ELEMENT, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")
 
+_TAR_MAGIC = slice(257, 262)
+_BZIP2_MAGIC = slice(4, 10)  # behind the level
+_ARCHIVE_MAGIC = {
+    b"\x1f\x8b\x08": "gzip",
+    b"\xfd7zXZ\0": "xz",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"Rar!\x1a\x07": "rar",
+    b"PK\x03\x04": "ZIP",
+    b"PK\x05\x06": "ZIP",
+    b"PK\x07\x08": "ZIP",
+}
+# Documents and programs, as CDs have them beside the images, are ZIP files as well: their first member tells.
+_FIRST_MEMBER = slice(30, None)
+_NO_ARCHIVES = (b"[Content_Types].xml", b"_rels/", b"docProps/", b"mimetype", b"META-INF/")
+
 # The UIDs are nearly always in the first 4 KiB; private elements before them may be large.
 _HEAD_SIZES = (4 * 1024, 32 * 1024, 1024 * 1024, 64 * 1024 * 1024)
 
@@ -54,6 +70,10 @@ class NotDicom(UnusableFile):
 
 class DicomDirectory(NotDicom):
     """A DICOMDIR: an index of files, not an instance. Passed over."""
+
+
+class ClosedArchive(UnusableFile):
+    """An archive or a compressed file that is not opened: nobody knows which instances are in it."""
 
 
 class EmptyFile(UnusableFile):
@@ -88,12 +108,16 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """The elements found in the first bytes; ``conclusive`` if more bytes could not add to them."""
+    """The elements found in the first bytes; ``conclusive`` if more bytes could not add to them.
+
+    ``archive`` is the format of an archive, as :func:`_archive_kind` gives it.
+    """
 
     part10: bool
     meta: Mapping[int, str]
     elements: Mapping[int, str]
     conclusive: bool
+    archive: str
 
 
 def read_header(source: str | os.PathLike[str] | BinaryIO) -> Header:
@@ -185,6 +209,8 @@ def _judge(head: _Head) -> Header:
     if not head.part10:
         if is_uid(head.elements.get(_STUDY)) or is_uid(head.elements.get(_INSTANCE)):
             raise NoPart10Header("a DICOM data set without a Part 10 header (preamble and file meta information)")
+        if head.archive:
+            raise ClosedArchive(f"an archive ({head.archive}) that is not opened here: unpack it, or name a ZIP .zip")
         raise NotDicom("not a DICOM file")
     if head.meta.get(_META_SOP_CLASS) == _DICOM_DIRECTORY or head.elements.get(_SOP_CLASS) == _DICOM_DIRECTORY:
         raise DicomDirectory("a DICOMDIR, which is an index and not an instance")
@@ -192,6 +218,16 @@ def _judge(head: _Head) -> Header:
         raise UnreadableHeader("a Part 10 file whose data set cannot be read as far as its UIDs")
     uids = [_checked(head.elements, *named) for named in ((_STUDY, "Study"), (_SERIES, "Series"), (_INSTANCE, "SOP"))]
     return Header(InstancePath(*uids), head.elements.get(_SOP_CLASS, ""), head.meta.get(_META_SYNTAX, ""))
+
+
+def _archive_kind(content: bytes) -> str:
+    """Name the format of an archive; an empty string if it is none."""
+    if content[_TAR_MAGIC] == b"ustar":
+        return "tar"
+    if content.startswith(b"BZh") and content[_BZIP2_MAGIC] in {b"1AY&SY", b"\x17rE8P\x90"}:
+        return "bzip2"
+    kind = next((kind for magic, kind in _ARCHIVE_MAGIC.items() if content.startswith(magic)), "")
+    return "" if kind == "ZIP" and content[_FIRST_MEMBER].startswith(_NO_ARCHIVES) else kind
 
 
 def _checked(elements: Mapping[int, str], tag: int, kind: str) -> str:
@@ -223,7 +259,7 @@ def _parse(content: bytes, *, whole: bool) -> _Head:
     elements, passed, readable = _read_elements(stream, _SERIES, implicit=implicit, little_endian=little_endian)
     # Without a preamble it is a guess from the start: a large text file is not worth 64 MiB of guessing.
     conclusive = passed or (whole and readable) or not part10 or _SERIES in elements
-    return _Head(part10, meta, elements, conclusive)
+    return _Head(part10, meta, elements, conclusive, _archive_kind(content))
 
 
 def _read_elements(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import sys
+import tarfile
 import warnings
+import zipfile
 import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +22,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from airflow_dicomweb.dicomweb.part10 import (
     BadIdentity,
+    ClosedArchive,
     DicomDirectory,
     EmptyFile,
     NoPart10Header,
@@ -54,7 +60,7 @@ def test_every_file_of_pydicom_has_its_identity_or_its_reason() -> None:
             identities[read_header(path).path] += 1
         except UnusableFile as reason:
             found[type(reason).__name__] += 1
-    assert found == {"NotDicom": 10, "DicomDirectory": 8, "NoPart10Header": 3, "BadIdentity": 10}
+    assert found == {"NotDicom": 9, "ClosedArchive": 1, "DicomDirectory": 8, "NoPart10Header": 3, "BadIdentity": 10}
     assert identities.total() == 145
     assert (len(identities), len({each.study for each in identities})) == (116, 29)
 
@@ -77,7 +83,7 @@ def test_the_identity_is_what_pydicom_reads_from_the_data_set() -> None:
     ("name", "reason"),
     [
         ("README.txt", NotDicom),
-        ("zipMR.gz", NotDicom),
+        ("zipMR.gz", ClosedArchive),
         ("no_meta.dcm", NotDicom),  # its first byte is missing, so nothing in it can be read
         ("dicomdirtests/DICOMDIR", DicomDirectory),
         ("dicomdirtests/DICOMDIR-bigEnd", DicomDirectory),
@@ -183,3 +189,55 @@ def test_reading_in_several_threads_leaves_the_warning_filters_alone() -> None:
 def test_a_file_that_cannot_be_opened_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_header(tmp_path / "missing")
+
+
+def tarred(kind: int) -> bytes:
+    stream = BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=kind) as archive:
+        member = tarfile.TarInfo("IM1")
+        member.size = len(part10())
+        archive.addfile(member, BytesIO(part10()))
+    return stream.getvalue()
+
+
+def zipped(*names: str) -> bytes:
+    stream = BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, part10())
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("gzip", gzip.compress(part10())),
+        ("bzip2", bz2.compress(part10())),
+        ("bzip2", bz2.compress(b"")),
+        ("xz", lzma.compress(part10())),
+        ("tar", tarred(tarfile.USTAR_FORMAT)),
+        ("tar", tarred(tarfile.GNU_FORMAT)),
+        ("tar", tarred(tarfile.PAX_FORMAT)),
+        ("ZIP", zipped("IM1")),
+        ("ZIP", zipped()),
+        # The signatures that these begin with, as nothing here writes such files.
+        ("7z", b"7z\xbc\xaf\x27\x1c\0\4" + bytes(500)),
+        ("rar", b"Rar!\x1a\x07\0" + bytes(500)),
+        ("rar", b"Rar!\x1a\x07\1\0" + bytes(500)),
+    ],
+)
+def test_an_archive_under_any_name_is_no_file_to_pass_over(kind: str, content: bytes) -> None:
+    with pytest.raises(
+        ClosedArchive, match=f"an archive .{kind}. that is not opened here: unpack it, or name a ZIP .zip"
+    ):
+        header(content)
+
+
+@pytest.mark.parametrize("first", ["[Content_Types].xml", "META-INF/MANIFEST.MF", "mimetype"])
+def test_documents_and_programs_that_are_zip_files_inside_are_passed_over(first: str) -> None:
+    with pytest.raises(NotDicom):
+        header(zipped(first, "other"))
+
+
+def test_an_instance_whose_preamble_is_that_of_an_archive_is_an_instance() -> None:
+    assert header(b"PK\x03\x04" + bytes(124) + part10()[128:]) == header(part10())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 import threading
 from collections.abc import Callable
@@ -41,6 +42,7 @@ from tests.servers.faulty import Fault, faulty
 def test_what_cannot_be_sent_is_named_and_the_others_are_stored(tmp_path: Path) -> None:
     series_of(tmp_path, 2)
     (tmp_path / "0000.txt").write_text("not DICOM")
+    (tmp_path / "delivery").write_bytes(gzip.compress(part10()))
     (tmp_path / "empty.dcm").touch()
     (tmp_path / "headless.dcm").write_bytes(part10()[132:])
     (tmp_path / "nameless.dcm").write_bytes(part10(SOPInstanceUID=None))
@@ -53,6 +55,7 @@ def test_what_cannot_be_sent_is_named_and_the_others_are_stored(tmp_path: Path) 
         "0000.txt": ("skipped", "not a DICOM file"),
         "0001.dcm": ("created", ""),
         "dangling.dcm": ("failed", "it cannot be read: No such file or directory"),
+        "delivery": ("failed", "an archive (gzip) that is not opened here: unpack it, or name a ZIP .zip"),
         "empty.dcm": ("failed", "an empty file"),
         "headless.dcm": ("failed", "a DICOM data set without a Part 10 header (preamble and file meta information)"),
         "nameless.dcm": ("failed", "its SOP Instance UID is missing"),
