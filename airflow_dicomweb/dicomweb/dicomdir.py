@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from airflow_dicomweb.dicomweb.elements import ITEM, elements
 from airflow_dicomweb.dicomweb.entries import Entry, reason_of
-from airflow_dicomweb.dicomweb.part10 import UnusableFile
+from airflow_dicomweb.dicomweb.part10 import NoPart10Header, UnusableFile
 from airflow_dicomweb.errors import DicomWebError
 
 MISSING = "named by the DICOMDIR and missing"
@@ -50,7 +50,7 @@ def parts_of(name: str) -> Parts:
 def index_entries(dicomdir: Entry, exists: Callable[[Parts], bool]) -> list[Entry]:
     """Give a DICOMDIR as it is listed, and after it, by name, an entry for each file that it names and that is missing.
 
-    :param dicomdir: An entry whose name is that of a DICOMDIR; what it is else is judged when it is sent.
+    :param dicomdir: An entry whose name is that of a DICOMDIR; an instance of that name is one.
     :param exists: Tells whether there is a file of this name below its folder.
     """
     missing: dict[Parts, Parts] = {}
@@ -59,6 +59,9 @@ def index_entries(dicomdir: Entry, exists: Callable[[Parts], bool]) -> list[Entr
             for parts in _named(stream):
                 if not exists(parts):
                     missing.setdefault(tuple(map(fold, parts)), parts)
+    except NoPart10Header:
+        reason = "a file with the name of a DICOMDIR that is no DICOM file, so that files may be missing unseen"
+        dicomdir = Entry.unreadable(dicomdir.name, dicomdir.relative, reason)
     except (OSError, DicomWebError) as error:
         reason = f"a DICOMDIR that cannot be read to its end ({reason_of(error)}), so that files may be missing unseen"
         dicomdir = Entry.unreadable(dicomdir.name, dicomdir.relative, reason)
@@ -72,7 +75,10 @@ def _folder_of(name: str) -> str:
 
 
 def _named(stream: BinaryIO) -> Iterator[Parts]:
-    """Give the files that the records in use name; nothing if it is no DICOMDIR."""
+    """Give the files that the records in use name; nothing if it is another DICOM file.
+
+    :raises UnusableFile: If it breaks off; NoPart10Header if it is no DICOM file.
+    """
     is_directory, in_use = False, True
     try:
         for element in elements(stream, _WANTED, frozenset({_RECORDS})):
@@ -86,6 +92,8 @@ def _named(stream: BinaryIO) -> Iterator[Parts]:
                 yield parts
             elif element.tag == ITEM and element.depth == 1:
                 in_use = True
+    except NoPart10Header:
+        raise
     except UnusableFile:
         if is_directory:
             raise

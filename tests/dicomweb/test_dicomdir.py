@@ -154,10 +154,19 @@ def test_a_dicomdir_that_is_cut_short_fails_itself(tmp_path: Path) -> None:
     assert (found["IM1"], found["IM2"]) == ("", MISSING)
 
 
-@pytest.mark.parametrize("content", [b"", b"not DICOM", part10()])
-def test_a_file_that_only_has_the_name_is_judged_like_any_other(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "DICOMDIR").write_bytes(content)
+def test_an_instance_that_only_has_the_name_is_judged_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "DICOMDIR").write_bytes(part10())
     assert listed(tmp_path) == {"DICOMDIR": ""}
+
+
+@pytest.mark.parametrize("content", [b"", b"not DICOM", bytes(500), dicomdir(("IM1",), ("IM2",))[132:]])
+def test_a_dicomdir_that_is_no_dicom_file_fails_itself(tmp_path: Path, content: bytes) -> None:
+    write(tmp_path, "IM1")
+    (tmp_path / "DICOMDIR").write_bytes(content)
+    assert listed(tmp_path) == {
+        "DICOMDIR": "a file with the name of a DICOMDIR that is no DICOM file, so that files may be missing unseen",
+        "IM1": "",
+    }
 
 
 def test_what_cannot_be_opened_has_the_reason_of_its_own(tmp_path: Path) -> None:
@@ -254,3 +263,10 @@ def test_a_cd_is_stored_without_its_index_and_what_is_missing_fails(client: Dico
         "0004.DCM": ("failed", "it cannot be read: named by the DICOMDIR and missing"),
         "dicomdir": ("skipped", "a DICOMDIR, which is an index and not an instance"),
     }
+
+
+def test_a_cd_whose_index_was_overwritten_with_zeros_does_not_pass(client: DicomWebClient, tmp_path: Path) -> None:
+    series_of(tmp_path / "cd", 1)
+    (tmp_path / "cd" / "DICOMDIR").write_bytes(bytes(500))
+    result = client.store(tmp_path)
+    assert (result.created, result.failed, result.skipped) == (1, 1, 0)
