@@ -160,7 +160,7 @@ def _merged(source: object, buckets: Buckets | None) -> Iterator[Entry]:
         given = list(source)
     if not given:
         raise ConfigurationError(f"there is no source: {_ACCEPTED}")
-    listings = [_checked(_listing(each, buckets)) for each in given]
+    listings = [_checked(_listing(each, buckets), _nothing_at(each)) for each in given]
     # Merged, not sorted: only the next name of each listing is held.
     return listings[0] if len(listings) == 1 else heapq.merge(*listings, key=lambda found: found.name)
 
@@ -169,12 +169,19 @@ def _as_they_come(given: Iterator[object], buckets: Buckets | None) -> Iterator[
     for each in given:
         name = _text(each) or type(each).__name__
         try:
-            yield from _checked(_listing(each, buckets))
+            yield from _checked(_listing(each, buckets), _nothing_at(each))
         except DicomWebError as error:
             yield Entry.unlisted(name, f"{Path(name).name}/", str(error))
 
 
-def _checked(listing: Iterator[Entry], nothing: str = "a source matches no file") -> Iterator[Entry]:
+def _nothing_at(source: object) -> str:
+    text = _text(source) or ""
+    if text.startswith("gs://") and not is_glob(text):
+        return "a source matches no file: without a wildcard gs://BUCKET/NAME is one object, what is in a folder is gs://BUCKET/NAME/**"
+    return "a source matches no file"
+
+
+def _checked(listing: Iterator[Entry], nothing: str) -> Iterator[Entry]:
     """Take the first, so that an empty match is an error before anything is done."""
     first = next(listing, None)
     if first is None:

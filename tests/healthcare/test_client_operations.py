@@ -81,6 +81,21 @@ def test_objects_of_a_bucket_are_stored_like_files(client: HealthcareClient, buc
         client.store(f"gs://{bucket}/nothing/**")
 
 
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_a_folder_in_a_bucket_without_a_wildcard_is_refused_with_how_to_write_it(
+    client: HealthcareClient, bucket: str, ending: str
+) -> None:
+    with Buckets() as buckets:
+        buckets.write(bucket, "night/0001", part10())
+    with pytest.raises(ConfigurationError, match=r"matches no file: .* what is in a folder is gs://BUCKET/NAME/\*\*"):
+        client.store(f"gs://{bucket}/night{ending}")
+    (outcome,) = client.store(iter([f"gs://{bucket}/night{ending}"])).outcomes
+    assert "gs://BUCKET/NAME/**" in outcome.reason
+    with pytest.raises(ConfigurationError) as refused:
+        client.store(f"gs://{bucket}/nothing/**")
+    assert "without a wildcard" not in str(refused.value)
+
+
 def test_a_running_operation_can_be_cancelled(client: HealthcareClient, emulator: Emulator, bucket: str) -> None:
     with Buckets() as buckets:
         buckets.write(bucket, "a/1", part10())
