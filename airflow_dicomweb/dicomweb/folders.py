@@ -96,7 +96,7 @@ class Folder:
     """A folder for files that belong together.
 
     :param destination: Path of the folder; made with the first file if it does not exist.
-    :param label: What is retrieved, fit for a file name: one folder has one retrieval of a label at a time.
+    :param label: What is retrieved, fit for a file name: what retrievals of one label leave is found by the next.
     :param marks: How whole files are known.
     :raises ConfigurationError: If it is no path.
     """
