@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from airflow_dicomweb.dicomweb.habits import BULK_DATA, FRAMES, METADATA, METADATA_XML, RENDERED, SERVERS
@@ -38,8 +40,14 @@ def columns(text: str) -> list[dict[str, str]]:
     return [{row[0]: row[number] for row in rows[2:]} for number in range(1, len(rows[0]))]
 
 
+def without_versions(text: str) -> str:
+    """Leave out the versions in the head: another Orthanc that does the same makes no other table."""
+    head, separator, rest = text.partition("\n|---")
+    return re.sub(r" \d+(\.\d+)+", "", head) + separator + rest
+
+
 def test_the_table_in_the_readme_is_what_a_run_gives(made: str) -> None:
-    assert table.in_readme(table.README.read_text()) == made, "run: make servers"
+    assert without_versions(table.in_readme(table.README.read_text())) == without_versions(made), "run: make servers"
 
 
 @pytest.mark.parametrize(("column", "server"), [*enumerate(["google", "orthanc", "tiny-pacs", "dcm4chee"])])
