@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from airflow_dicomweb.dicomweb.batches import SourceFailed, outcome_of
+from airflow_dicomweb.dicomweb.replacing import say_replaced
 from airflow_dicomweb.dicomweb.settling import CONFLICT, LostAnswer, StoreServer, UnclearAnswerError, is_unusable
 from airflow_dicomweb.dicomweb.stow import InstanceOutcome
 from airflow_dicomweb.errors import DicomWebError, ResponseError
@@ -58,6 +59,7 @@ class Lookup:
             return _open(lost)
         self.answered = True
         if same:
+            say_replaced(item)
             return outcome_of(item, "identical" if item.existed else "created")
         return outcome_of(item, "conflict", reason=CONFLICT)
 

@@ -28,6 +28,9 @@ _ACCEPTED = (
     "it needs a server that replaces by PUT (a Cloud Healthcare API store with api_version v1beta1), or one that deletes "
     "instances and a backup_uri, where the old bytes go first"
 )
+_KEPT = "the bytes that it replaces are in the backup as "
+_DELETED = "THE OLD BYTES WERE DELETED on the server to be replaced; they are in the backup as "
+_SEE = ": see that one of the two is stored"
 _TWICE = "another source of this call has this identity, and is stored"
 
 
@@ -110,7 +113,7 @@ class Replacing:
             return Refusal("failed", f"it was not replaced, the old bytes could not be brought to safety: {error}")
         item.replaces, item.existed = True, False
         if not item.note and name is not None:
-            item.note = f"the bytes that it replaces are in the backup as {name}"
+            item.note = f"{_KEPT}{name}"
         return None
 
     def _copier(self, path: InstancePath) -> Callable[[BinaryIO], str | None]:
@@ -125,10 +128,7 @@ class Replacing:
                 raise _NotDeletedError(
                     f"{error}; in case they go after all, they are in the backup as {name}"
                 ) from None
-        item.note = (
-            f"THE OLD BYTES WERE DELETED on the server to be replaced; they are in the backup as {name}: see that one of "
-            "the two is stored"
-        )
+        item.note = f"{_DELETED}{name}{_SEE}"
 
     def _is_there(self, path: InstancePath) -> bool:
         """Tell whether an instance is surely there after a deletion that was not confirmed."""
@@ -138,7 +138,10 @@ class Replacing:
             return False
 
     def finding(self, item: Item) -> str:
-        """Fetch what was stored in the place of other bytes: gives an empty string if it is what was sent."""
+        """Fetch what was stored in the place of other bytes: gives an empty string if it is what was sent.
+
+        Then there is nothing to warn of any more.
+        """
         try:
             stored = self._server.digest_of(item.path)
         except DicomWebError as error:
@@ -147,7 +150,14 @@ class Replacing:
             return "the server accepted it, but it is not there afterwards"
         if stored != item.digest():
             return "the server accepted it, but it has other bytes now"
+        say_replaced(item)
         return ""
+
+
+def say_replaced(item: Item) -> None:
+    """Take back the warning about the old bytes: the new ones were found on the server."""
+    if item.note.startswith(_DELETED):
+        item.note = _KEPT + item.note.removeprefix(_DELETED).removesuffix(_SEE)
 
 
 class _NotDeletedError(DicomWebError):
