@@ -5,6 +5,7 @@ Source: design of this package.
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 def check_report_uri(uri: Any) -> str:
     """Return the place of a report if it is one.
 
-    :raises ConfigurationError: If it is neither an absolute path nor one ``gs://`` object.
+    :raises ConfigurationError: If it is neither an absolute path nor one ``gs://`` object, or if there is something that
+        is no regular file: a report takes the place of what is there, and a device or a pipe is not to be replaced.
     """
     if isinstance(uri, str) and uri.startswith("gs://"):
         try:
@@ -34,9 +36,13 @@ def check_report_uri(uri: Any) -> str:
         raise ConfigurationError(
             "report_uri in Cloud Storage must be gs://BUCKET/OBJECT: one object, without wildcards"
         )
-    if isinstance(uri, str) and Path(uri).is_absolute() and not Path(uri).is_dir():
-        return uri
-    raise ConfigurationError("report_uri must be the absolute path of a file, or gs://BUCKET/OBJECT")
+    if not isinstance(uri, str) or not Path(uri).is_absolute():
+        raise ConfigurationError("report_uri must be the absolute path of a file, or gs://BUCKET/OBJECT")
+    if os.path.exists(uri) and not os.path.isfile(uri):  # noqa: PTH110, PTH113 - pathlib raises where it may not look
+        raise ConfigurationError(
+            "report_uri names a folder, a device or a pipe: a regular file, or one that is not there yet, is accepted"
+        )
+    return uri
 
 
 def check_writable(uri: str, settings: ClientSettings) -> None:

@@ -78,6 +78,13 @@ def test_a_report_is_private(study, tmp_path):
     assert stat.S_IMODE(report.stat().st_mode) == 0o600
 
 
+def test_a_report_does_not_take_the_place_of_what_is_no_regular_file(study, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigurationError, match="a regular file, or one that is not there yet"):
+        search(level="instance", report_uri=str(tmp_path / "pipe"))
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_a_report_may_go_to_a_bucket(study, bucket):
     search(level="instance", report_uri=f"gs://{bucket}/reports/found.jsonl")
     assert len(Buckets().read(bucket, "reports/found.jsonl").splitlines()) == 4

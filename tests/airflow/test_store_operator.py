@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import resource
 import stat
@@ -135,6 +136,22 @@ def test_a_report_in_a_bucket_that_is_not_there_is_refused_before_anything_is_se
     with pytest.raises(NotFoundError, match="could not be written; nothing was sent") as refused:
         store_files(str(tmp_path / "in"), report_uri="gs://no-such-bucket/Doe^John.jsonl")
     assert "Doe" not in str(refused.value)
+    assert store.requests() == []
+
+
+@pytest.mark.parametrize("made", [os.mkfifo, Path.mkdir])
+def test_a_report_does_not_take_the_place_of_what_is_no_regular_file(store, tmp_path, made):
+    """Run by root, it could be /dev/null."""
+    write_study(tmp_path / "in")
+    made(tmp_path / "Doe^John")
+    (tmp_path / "link").symlink_to("Doe^John")
+    before = (tmp_path / "Doe^John").stat()
+    for name in ("Doe^John", "link"):
+        with pytest.raises(ConfigurationError, match="a regular file, or one that is not there yet") as refused:
+            store_files(str(tmp_path / "in"), report_uri=str(tmp_path / name))
+        assert "Doe" not in str(refused.value)
+    assert (tmp_path / "Doe^John").stat() == before
+    assert (tmp_path / "link").is_symlink()
     assert store.requests() == []
 
 
