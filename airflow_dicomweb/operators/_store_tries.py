@@ -70,6 +70,11 @@ class StoreTries:
         """Give the outcome that a source had in an earlier try, if the record itself knows."""
         return self._digests.find(source)
 
+    def begin(self) -> None:
+        """Write the record before there is anything with the run's name: a try that is killed early leaves no more."""
+        if not self.goes_on:
+            self.write()
+
     def add(self, outcome: InstanceOutcome) -> None:
         """Remember an outcome, and now and then write the record."""
         if self._with_digests:
@@ -92,7 +97,7 @@ class StoreTries:
 
     @property
     def began(self) -> bool:
-        """Whether this try has settled anything."""
+        """Whether this try has written the record."""
         return self._written >= 0
 
     def consume(self) -> None:

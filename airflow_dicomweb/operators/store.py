@@ -110,8 +110,12 @@ class DicomWebStoreInstancesOperator(DicomWebOperator):
             context.get("task_state_store"), self._arguments(settings, report_uri), digests=report_uri is None
         )
         _check_outside(reveal(self.source), report_uri)
+        report = None
+        if report_uri is not None:
+            # The record first: a part of a report whose run no retry knows would stay for good.
+            tries.begin()
+            report = open_report(report_uri, tries.run, settings.buckets())
         # Entered first: what is refused without a request leaves no part of a report behind.
-        report = open_report(report_uri, tries.run, settings.buckets()) if report_uri is not None else None
         with StoreProgress(tries, report) as progress, settings.client() as client:
             result = client.store(
                 openable(reveal(self.source)),

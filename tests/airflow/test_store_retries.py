@@ -224,6 +224,26 @@ def test_a_killed_try_leaves_a_readable_report_and_the_next_one_goes_on_from_the
     assert [line["ordinal"] for line in lines(report)] == list(range(12))
 
 
+def test_a_try_that_is_killed_before_its_first_outcome_leaves_nothing_that_stays(store, tmp_path):
+    write_study(tmp_path / "in", series=1, instances=2)
+    report, record = tmp_path / "reports" / "report.jsonl", tmp_path / "record.json"
+    store.faults({"method": "POST", "match": "/dicomWeb/studies$", "delay": 5.0, "times": 1})
+    child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "in"), str(report), str(record)])
+    try:
+        wait_until(lambda: any(report.parent.glob("report.jsonl.*.part")), seconds=60.0)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    (part,) = report.parent.iterdir()
+    state, written = StateStore(), json.loads(record.read_text())
+    assert (part.read_text(), written["run"]) == ("", part.name.split(".")[2])
+    store.reset()
+    state.set("dicomweb_store", written, retention=None)
+    result = task(tmp_path / "in", report_uri=str(report)).execute(context(state))
+    assert result["created"] + result["identical"] == 2
+    assert [path.name for path in report.parent.iterdir()] == ["report.jsonl"]
+
+
 def outcomes(count: int) -> Iterator[InstanceOutcome]:
     for number in range(count):
         path = InstancePath("1.2", "1.2.3", f"1.2.3.{number}")
