@@ -2,8 +2,8 @@
 
 Each line is on its way when its outcome is final. A file is ``REPORT.RUN.TRY.part`` beside the report's place until the
 try has ended, readable for its owner alone (0600); then it becomes the report. In a bucket, parts of up to
-1,000 lines or half a minute are objects ``REPORT.RUN.TRY-N.part``; in the end the whole report becomes one object, and
-the parts are deleted. ``RUN`` and ``TRY`` are random names, ``RUN`` the same for all tries of a task: a killed try leaves
+1,000 lines are objects ``REPORT.RUN.TRY-N.part``; a line that comes half a minute or more after the last part makes one,
+too. In the end the whole report becomes one object, and the parts are deleted. ``RUN`` and ``TRY`` are random names, ``RUN`` the same for all tries of a task: a killed try leaves
 its parts, and the next one reads them. What was the report before stays until there is a new one.
 
 Source: POSIX ``rename``; Cloud Storage JSON API v1 (objects are whole or not there).
