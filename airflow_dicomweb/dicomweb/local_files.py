@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import errno
 import heapq
-import io
 import os
 import stat
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from airflow_dicomweb.dicomweb.archives import is_archive
 from airflow_dicomweb.dicomweb.dicomdir import Folders, index_entries, is_dicomdir
-from airflow_dicomweb.dicomweb.entries import Entry
+from airflow_dicomweb.dicomweb.entries import Entry, PlainFile
 
 _HERE = Path()
 _NO_TARGET = frozenset({errno.ELOOP, errno.ENOENT, errno.ENOTDIR})
@@ -45,9 +42,9 @@ def file_entry(path: str | os.PathLike[str], relative: str) -> Entry:
     try:
         found = os.stat(name)  # noqa: PTH116 - a path object of each file costs more than the rest of its listing
     except OSError:  # a dangling link, say: opening it will say so, and it gets its outcome
-        return Entry(name, relative, 0, partial(_open, name))
+        return Entry(name, relative, 0, PlainFile(name))
     if stat.S_ISREG(found.st_mode):
-        return Entry(name, relative, found.st_size, partial(_open, name), str(found.st_mtime_ns))
+        return Entry(name, relative, found.st_size, PlainFile(name), str(found.st_mtime_ns))
     return Entry.unreadable(name, relative, "not a regular file")
 
 
@@ -106,8 +103,3 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
     except OSError as error:
         # A link to itself leads nowhere; one that may not be followed may lead to a directory.
         return error.errno not in _NO_TARGET
-
-
-def _open(path: str) -> BinaryIO:
-    # Its own buffer size would make Python ask whether the file is a terminal.
-    return open(path, "rb", io.DEFAULT_BUFFER_SIZE)  # noqa: PTH123 - as above

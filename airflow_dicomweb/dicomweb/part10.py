@@ -32,7 +32,7 @@ _filters = threading.Lock()
 _PREFIX = slice(128, 132)
 _SOP_CLASS, _INSTANCE, _STUDY, _SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 _META_SOP_CLASS, _META_SYNTAX = 0x00020002, 0x00020010
-_WANTED = (_META_SOP_CLASS, _META_SYNTAX, _SOP_CLASS, _INSTANCE, _STUDY, _SERIES)
+_WANTED = frozenset({_META_SOP_CLASS, _META_SYNTAX, _SOP_CLASS, _INSTANCE, _STUDY, _SERIES})
 _DICOM_DIRECTORY = "1.2.840.10008.1.3.10"
 _IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 
@@ -57,7 +57,8 @@ _FIRST_MEMBER = slice(30, None)
 _NO_ARCHIVES = (b"[Content_Types].xml", b"_rels/", b"docProps/", b"mimetype", b"META-INF/")
 
 # The UIDs are nearly always in the first 4 KiB; private elements before them may be large.
-_HEAD_SIZES = (4 * 1024, 32 * 1024, 1024 * 1024, 64 * 1024 * 1024)
+HEAD_SIZE = 4 * 1024
+_HEAD_SIZES = (HEAD_SIZE, 32 * 1024, 1024 * 1024, 64 * 1024 * 1024)
 
 
 class UnusableFile(DicomWebError):  # noqa: N818 - a finding about a file, named as one
@@ -135,7 +136,7 @@ def read_header(source: str | os.PathLike[str] | BinaryIO) -> Header:
         content += source.read(size - len(content))
         if not content:
             raise EmptyFile("an empty file")
-        header = _ordinary(content)
+        header = ordinary_header(content)
         if header is not None:
             return header
         whole = len(content) < size
@@ -147,8 +148,8 @@ def read_header(source: str | os.PathLike[str] | BinaryIO) -> Header:
     return _judge(head)
 
 
-def _ordinary(content: bytes) -> Header | None:
-    """Read the header of an ordinary file; None leaves it to the thorough reader, which takes fifty times as long.
+def ordinary_header(content: bytes) -> Header | None:
+    """Read the header of an ordinary file from its first bytes; None leaves it to the thorough reader, which takes fifty times as long.
 
     Ordinary: little endian, no sequence of undefined length before the UIDs, nothing to refuse and nothing to warn of.
     """
@@ -186,8 +187,9 @@ _shared_uid = lru_cache(256)(_uid)
 def _walk(content: bytes, at: int, last: int, *, implicit: bool) -> tuple[dict[int, bytes], int]:
     """Give the wanted elements up to a tag, and where a later one begins; nothing if anything is out of the ordinary."""
     found: dict[int, bytes] = {}
-    while at + 12 <= len(content):
-        group, number, vr, length = _ELEMENT.unpack_from(content, at)
+    unpack, end = _ELEMENT.unpack_from, len(content) - 12
+    while at <= end:
+        group, number, vr, length = unpack(content, at)
         tag = group << 16 | number
         if tag > last:
             return found, at

@@ -29,9 +29,10 @@ from itertools import groupby
 from typing import Any
 
 from airflow_dicomweb.dicomweb.batches import Item, batches, outcome_of, unreadable
+from airflow_dicomweb.dicomweb.entries import PlainFile
 from airflow_dicomweb.dicomweb.known_studies import KnownStudies
 from airflow_dicomweb.dicomweb.lost_answers import Lookup
-from airflow_dicomweb.dicomweb.part10 import NotDicom, read_header
+from airflow_dicomweb.dicomweb.part10 import HEAD_SIZE, Header, NotDicom, ordinary_header, read_header
 from airflow_dicomweb.dicomweb.replacing import Replacing
 from airflow_dicomweb.dicomweb.settling import LostAnswer, Sender, StoreOptions, StoreServer
 from airflow_dicomweb.dicomweb.sources import Source
@@ -157,8 +158,7 @@ class _Run:
             if self._was_stored(source):
                 continue
             try:
-                with source.open() as stream:
-                    item = Item(source, read_header(stream), summed=self._summed)
+                item = Item(source, _header_of(source), summed=self._summed)
             except NotDicom as finding:
                 self._record(unreadable(source, "skipped", str(finding)))
             except DicomWebError as finding:
@@ -275,6 +275,16 @@ class _Run:
             else:
                 for outcome in group:
                     self._start(self._verifier.bytes, outcome, self._settle)
+
+
+def _header_of(source: Source) -> Header:
+    """Read a header; that of an ordinary file without a stream, which costs more than the reading."""
+    if isinstance(source.open, PlainFile):
+        header = ordinary_header(source.open.beginning(HEAD_SIZE))
+        if header is not None:
+            return header
+    with source.open() as stream:
+        return read_header(stream)
 
 
 def _study_of_lost(lost: LostAnswer) -> str:

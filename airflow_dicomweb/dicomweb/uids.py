@@ -14,7 +14,7 @@ from airflow_dicomweb.errors import ConfigurationError
 
 MAX_UID_LENGTH = 64
 
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _LEADING_ZERO = re.compile(r"(?:^|\.)0[0-9]")
 
 

@@ -17,7 +17,7 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
 )
 
-from airflow_dicomweb.dicomweb.part10 import Header, UnusableFile, _judge, _ordinary, _parse, read_header
+from airflow_dicomweb.dicomweb.part10 import Header, UnusableFile, _judge, _parse, ordinary_header, read_header
 from tests.dicomweb.instances import all_files, part10
 
 HEAD = 32 * 1024
@@ -58,7 +58,7 @@ def thorough(content: bytes) -> Header | str:
 
 def agree(content: bytes) -> bool:
     """Whether the quick reader says something; then it is what the thorough one says."""
-    found = _ordinary(content)
+    found = ordinary_header(content)
     if found is not None:
         assert found == thorough(content)
     return found is not None
@@ -80,7 +80,7 @@ def test_most_files_are_ordinary() -> None:
         except UnusableFile:
             continue
     assert readable == 145
-    assert sum(_ordinary(path.read_bytes()[:HEAD]) is not None for path in all_files()) == 125
+    assert sum(ordinary_header(path.read_bytes()[:HEAD]) is not None for path in all_files()) == 125
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, about values that are none
