@@ -224,6 +224,16 @@ class Instances:
             rows = index.execute(f"SELECT {columns} FROM instances WHERE {where} ORDER BY id", values)  # noqa: S608
             return [self._stored(row) for row in rows]
 
+    def select(self, store: int, paths: Iterable[ResourcePath]) -> list[Stored | ResourcePath]:
+        """List what paths stand for, each instance once, and then the paths under which nothing is stored."""
+        selected: dict[int, Stored] = {}
+        missing: list[ResourcePath] = []
+        for path in paths:
+            found = self.find(store, path)
+            selected.update((stored.id, stored) for stored in found)
+            missing += [] if found else [path]
+        return [*selected.values(), *missing]
+
     def _stored(self, row: sqlite3.Row) -> Stored:
         path = InstancePath(row["study"], row["series"], row["instance"])
         file = self.file(row["file"])

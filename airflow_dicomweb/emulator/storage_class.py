@@ -66,13 +66,7 @@ class SetStorageClass:
             paths = filter_paths(Buckets(retry_timeout=_RETRY_SECONDS), self._arguments["filter"])
         else:
             paths = [parse_path(self._arguments["path"])]
-        selected: dict[int, Stored] = {}
-        missing: list[ResourcePath] = []
-        for path in paths:
-            found = self._instances.find(self._arguments["store"], path)
-            selected.update((stored.id, stored) for stored in found)
-            missing += [] if found else [path]
-        return [*selected.values(), *missing]
+        return self._instances.select(self._arguments["store"], paths)
 
     def done_before(self) -> int:
         """Nothing: it is done again."""

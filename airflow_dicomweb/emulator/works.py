@@ -142,13 +142,7 @@ class Export:
                 raise OperationError(NOT_FOUND, "the destination bucket does not exist")
         if not self._filter:
             return self._instances.find(self._store)
-        selected: dict[int, Stored] = {}
-        missing: list[ResourcePath] = []
-        for path in filter_paths(self._buckets, self._filter):
-            found = self._instances.find(self._store, path)
-            selected.update((stored.id, stored) for stored in found)
-            missing += [] if found else [path]
-        return [*selected.values(), *missing]
+        return self._instances.select(self._store, filter_paths(self._buckets, self._filter))
 
     def done_before(self) -> int:
         """Nothing: objects are written again."""

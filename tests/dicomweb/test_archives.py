@@ -9,7 +9,6 @@ import tracemalloc
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,15 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_dicomweb.dicomweb.archives import members
-from airflow_dicomweb.dicomweb.auth import Basic, Bearer
 from airflow_dicomweb.dicomweb.client import DicomWebClient
 from airflow_dicomweb.dicomweb.entries import Entry, UnlistedDirectoryError, UnreadableSourceError
 from airflow_dicomweb.dicomweb.sources import Source, list_sources
-from airflow_dicomweb.emulator import Emulator
-from airflow_dicomweb.healthcare.client import HealthcareClient
 from airflow_dicomweb.healthcare.gcs import Buckets
 from tests.dicomweb.instances import PYDICOM_FILES, part10, series_of
-from tests.servers.orthanc import Orthanc
 
 CONTENT = {"b/2": b"two" * 1000, "a": b"one", "b.txt": b"", "b/1": bytes(100_000)}
 
@@ -312,21 +307,8 @@ def test_damage_never_gives_other_bytes() -> None:
             assert came == data, position
 
 
-@pytest.fixture(params=["emulator", "orthanc"])
-def client(request: pytest.FixtureRequest) -> Iterator[DicomWebClient]:
-    """A client of each server, empty."""
-    if request.param == "orthanc":
-        orthanc: Orthanc = request.getfixturevalue("empty_orthanc")
-        with DicomWebClient(orthanc.dicomweb_url, credentials=Basic(orthanc.user, orthanc.password)) as pacs:
-            yield pacs
-        return
-    emulator: Emulator = request.getfixturevalue("dicomweb_emulator")
-    with HealthcareClient(emulator.dicom_store, base_url=emulator.base_url, credentials=Bearer("any")) as store:
-        yield store
-
-
 def test_a_delivery_of_archives_is_stored_and_what_is_broken_in_it_fails(
-    client: DicomWebClient, tmp_path: Path
+    server: DicomWebClient, tmp_path: Path
 ) -> None:
     files = series_of(tmp_path / "files", 12)
     good = zipped({path.name: path.read_bytes() for path in files[:10]} | {"readme.txt": b"see the images"})
@@ -337,33 +319,33 @@ def test_a_delivery_of_archives_is_stored_and_what_is_broken_in_it_fails(
     (delivery / "good.zip").write_bytes(good)
     (delivery / "damaged.zip").write_bytes(damaged)
     (delivery / "cut.zip").write_bytes(good[:-100])
-    result = client.store(delivery, workers=3, batch_count=4, check="structure")
+    result = server.store(delivery, workers=3, batch_count=4, check="structure")
     assert (result.created, result.failed, result.skipped) == (11, 2, 1)
     assert sorted(each.reason for each in result.outcomes if each.outcome == "failed") == [
         "it cannot be read: a ZIP file that is damaged or not whole",
         "it cannot be read: its checksum (CRC-32) is not the one in its ZIP file",
     ]
-    back = client.retrieve(result.studies[0], destination=tmp_path / "back")
+    back = server.retrieve(result.studies[0], destination=tmp_path / "back")
     assert sorted(file.path.read_bytes() for file in back) == sorted(p.read_bytes() for p in [*files[:10], files[11]])
 
 
-def test_a_large_member_that_is_damaged_at_its_end_is_not_stored(client: DicomWebClient, tmp_path: Path) -> None:
+def test_a_large_member_that_is_damaged_at_its_end_is_not_stored(server: DicomWebClient, tmp_path: Path) -> None:
     # The header is sound: the damage is met while it is sent.
     data = part10(PixelData=bytes(3 * 2**20), Rows=1024, Columns=1536, BitsAllocated=16, SamplesPerPixel=1)
     content = bytearray(zipped({"image": data}, zipfile.ZIP_STORED))
     content[content.index(b"PK\x01\x02") - 1] ^= 1
     (tmp_path / "x.zip").write_bytes(content)
-    result = client.store(tmp_path)
+    result = server.store(tmp_path)
     assert [each.outcome for each in result.outcomes] == ["failed"]
     assert "its checksum" in result.outcomes[0].reason
-    assert list(client.search_instances()) == []
+    assert list(server.search_instances()) == []
 
 
-def test_the_files_of_pydicom_are_the_same_zipped(client: DicomWebClient, tmp_path: Path) -> None:
+def test_the_files_of_pydicom_are_the_same_zipped(server: DicomWebClient, tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        plain = client.store(PYDICOM_FILES / "dicomdirtests" / "77654033")
+        plain = server.store(PYDICOM_FILES / "dicomdirtests" / "77654033")
         archive = shutil.make_archive(str(Path(folder) / "x"), "zip", PYDICOM_FILES / "dicomdirtests" / "77654033")
-        again = client.store(archive)
+        again = server.store(archive)
     assert plain.created == again.identical > 0
     assert (again.created, again.failed) == (0, 0)
 

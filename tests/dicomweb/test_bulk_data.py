@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_dicomweb.dicomweb.auth import Basic, Bearer
 from airflow_dicomweb.dicomweb.bulk_data import resolve
 from airflow_dicomweb.dicomweb.client import DicomWebClient
 from airflow_dicomweb.dicomweb.resources import InstancePath
-from airflow_dicomweb.emulator import Emulator
 from airflow_dicomweb.errors import ConfigurationError, NotFoundError, ProtocolError, TransportError
-from airflow_dicomweb.healthcare.client import HealthcareClient
 from tests.dicomweb.instances import PYDICOM_FILES
 from tests.dicomweb.scripted import NOTHING, QUICK, Reporting, answer, storing
 from tests.servers.faulty import Fault
-from tests.servers.orthanc import Orthanc
 
 ROOT = "https://pacs.example:8443/dicom-web"
 OF = InstancePath("1.2", "1.2.3", "1.2.3.4")
@@ -179,20 +174,6 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sent(tmp_pa
             client.retrieve_bulkdata(URI, max_bytes=0)
         assert server.received == []
     assert "Doe" not in str(refusal.value)
-
-
-@pytest.fixture(params=["emulator", "orthanc"])
-def server(request: pytest.FixtureRequest) -> Iterator[DicomWebClient]:
-    if request.param == "emulator":
-        emulator: Emulator = request.getfixturevalue("dicomweb_emulator")
-        client: DicomWebClient = HealthcareClient(
-            emulator.dicom_store, base_url=emulator.base_url, credentials=Bearer("any")
-        )
-    else:
-        orthanc: Orthanc = request.getfixturevalue("empty_orthanc")
-        client = DicomWebClient(orthanc.dicomweb_url, credentials=Basic(orthanc.user, orthanc.password))
-    with client:
-        yield client
 
 
 def test_the_uris_of_a_server_s_metadata_give_the_values(server: DicomWebClient, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom.encaps import generate_fragments
 
-from airflow_dicomweb.dicomweb.auth import Basic, Bearer
+from airflow_dicomweb.dicomweb.auth import Bearer
 from airflow_dicomweb.dicomweb.client import DicomWebClient
 from airflow_dicomweb.dicomweb.stow import StoreResult
 from airflow_dicomweb.emulator import Emulator
@@ -20,24 +20,9 @@ from airflow_dicomweb.healthcare.gcs import Buckets
 from tests.dicomweb.pictures import PDF, frame_of, jpeg, mp4, mpeg2
 from tests.dicomweb.scripted import NOTHING, Reporting, answer, posts, storing
 from tests.servers.faulty import Fault
-from tests.servers.orthanc import Orthanc
 
 METADATA = {"PatientID": "id-1", "PatientName": "Müller^Jörg", "StudyDate": "20260131"}
 VIDEO = {**METADATA, "NumberOfFrames": 25}
-
-
-@pytest.fixture(params=["emulator", "orthanc"])
-def server(request: pytest.FixtureRequest) -> Iterator[DicomWebClient]:
-    if request.param == "emulator":
-        emulator: Emulator = request.getfixturevalue("dicomweb_emulator")
-        client: DicomWebClient = HealthcareClient(
-            emulator.dicom_store, base_url=emulator.base_url, credentials=Bearer("any")
-        )
-    else:
-        orthanc: Orthanc = request.getfixturevalue("empty_orthanc")
-        client = DicomWebClient(orthanc.dicomweb_url, credentials=Basic(orthanc.user, orthanc.password))
-    with client:
-        yield client
 
 
 @pytest.fixture

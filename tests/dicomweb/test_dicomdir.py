@@ -7,7 +7,6 @@ import os
 import shutil
 import warnings
 import zipfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,15 +21,11 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from airflow_dicomweb.dicomweb.auth import Basic, Bearer
 from airflow_dicomweb.dicomweb.client import DicomWebClient
 from airflow_dicomweb.dicomweb.dicomdir import MISSING, Folders, fold, index_entries, parts_of
 from airflow_dicomweb.dicomweb.entries import Entry, UnreadableSourceError
 from airflow_dicomweb.dicomweb.sources import Source, list_sources
-from airflow_dicomweb.emulator import Emulator
-from airflow_dicomweb.healthcare.client import HealthcareClient
 from tests.dicomweb.instances import PYDICOM_FILES, part10, series_of
-from tests.servers.orthanc import Orthanc
 
 CD = PYDICOM_FILES / "dicomdirtests"
 
@@ -239,24 +234,11 @@ def test_any_text_splits_into_names_that_name_something(text: str) -> None:
     assert fold(fold(text)) == fold(text) or ";" in text
 
 
-@pytest.fixture(params=["emulator", "orthanc"])
-def client(request: pytest.FixtureRequest) -> Iterator[DicomWebClient]:
-    """A client of each server, empty."""
-    if request.param == "orthanc":
-        orthanc: Orthanc = request.getfixturevalue("empty_orthanc")
-        with DicomWebClient(orthanc.dicomweb_url, credentials=Basic(orthanc.user, orthanc.password)) as pacs:
-            yield pacs
-        return
-    emulator: Emulator = request.getfixturevalue("dicomweb_emulator")
-    with HealthcareClient(emulator.dicom_store, base_url=emulator.base_url, credentials=Bearer("any")) as store:
-        yield store
-
-
-def test_a_cd_is_stored_without_its_index_and_what_is_missing_fails(client: DicomWebClient, tmp_path: Path) -> None:
+def test_a_cd_is_stored_without_its_index_and_what_is_missing_fails(server: DicomWebClient, tmp_path: Path) -> None:
     series_of(tmp_path / "cd" / "images", 4)
     named = [("IMAGES", f"{number:04}.DCM") for number in range(5)]
     (tmp_path / "cd" / "dicomdir").write_bytes(dicomdir(*named))
-    result = client.store(tmp_path)
+    result = server.store(tmp_path)
     outcomes = {Path(each.source).name: (each.outcome, each.reason) for each in result.outcomes}
     assert outcomes == {
         **{f"{number:04}.dcm": ("created", "") for number in range(4)},
@@ -265,8 +247,8 @@ def test_a_cd_is_stored_without_its_index_and_what_is_missing_fails(client: Dico
     }
 
 
-def test_a_cd_whose_index_was_overwritten_with_zeros_does_not_pass(client: DicomWebClient, tmp_path: Path) -> None:
+def test_a_cd_whose_index_was_overwritten_with_zeros_does_not_pass(server: DicomWebClient, tmp_path: Path) -> None:
     series_of(tmp_path / "cd", 1)
     (tmp_path / "cd" / "DICOMDIR").write_bytes(bytes(500))
-    result = client.store(tmp_path)
+    result = server.store(tmp_path)
     assert (result.created, result.failed, result.skipped) == (1, 1, 0)

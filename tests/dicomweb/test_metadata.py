@@ -13,16 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_dicomweb.dicomweb.auth import Basic, Bearer
 from airflow_dicomweb.dicomweb.client import DicomWebClient
 from airflow_dicomweb.dicomweb.metadata import data_sets
-from airflow_dicomweb.emulator import Emulator
 from airflow_dicomweb.errors import ConfigurationError, NotFoundError, ProtocolError, TransportError
-from airflow_dicomweb.healthcare.client import HealthcareClient
 from tests.dicomweb.instances import PYDICOM_FILES, series_of
 from tests.dicomweb.scripted import NOTHING, QUICK, STUDY, answer, found, sop, storing
 from tests.servers.faulty import Fault
-from tests.servers.orthanc import Orthanc
 
 SETS = [{"00100010": {"vr": "PN", "Value": [{"Alphabetic": 'Müller^[]{},"\\'}]}}, {}, {"a": {"b": [1, 2.5, None]}}]
 JSON = "application/dicom+json"
@@ -128,19 +124,18 @@ def test_metadata_in_a_file_is_of_all_instances_that_the_search_names(tmp_path: 
 
 
 def test_metadata_of_what_was_there_before_is_not_taken_for_that_of_today(
-    server: tuple[DicomWebClient, str], tmp_path: Path
+    server: DicomWebClient, tmp_path: Path
 ) -> None:
-    client, _ = server
     series_of(tmp_path / "in", 2)
-    client.store(tmp_path / "in")
+    server.store(tmp_path / "in")
     wanted = {"destination": tmp_path / "out", "media_type": JSON}
-    (file,) = client.retrieve(STUDY, **wanted)
+    (file,) = server.retrieve(STUDY, **wanted)
     before = file.path.stat()
-    client.retrieve(STUDY, **wanted)
+    server.retrieve(STUDY, **wanted)
     assert file.path.stat() == before
     series_of(tmp_path / "in", 3)
-    client.store(tmp_path / "in")
-    client.retrieve(STUDY, **wanted)
+    server.store(tmp_path / "in")
+    server.retrieve(STUDY, **wanted)
     assert len(json.loads(file.path.read_bytes())) == 3
 
 
@@ -177,39 +172,23 @@ def test_a_bad_uid_is_refused_at_once() -> None:
         assert server.received == []
 
 
-@pytest.fixture(params=["emulator", "orthanc"])
-def server(request: pytest.FixtureRequest) -> Iterator[tuple[DicomWebClient, str]]:
-    if request.param == "emulator":
-        emulator: Emulator = request.getfixturevalue("dicomweb_emulator")
-        client: DicomWebClient = HealthcareClient(
-            emulator.dicom_store, base_url=emulator.base_url, credentials=Bearer("any")
-        )
-    else:
-        orthanc: Orthanc = request.getfixturevalue("empty_orthanc")
-        client = DicomWebClient(orthanc.dicomweb_url, credentials=Basic(orthanc.user, orthanc.password))
-    with client:
-        yield client, request.param
-
-
-def test_real_servers_give_metadata_in_both_forms(server: tuple[DicomWebClient, str], tmp_path: Path) -> None:
-    client, _ = server
+def test_real_servers_give_metadata_in_both_forms(server: DicomWebClient, tmp_path: Path) -> None:
     series_of(tmp_path / "in", 3, PatientName="Doe^Jane")
-    client.store(tmp_path / "in")
-    listed = client.retrieve_metadata(STUDY)
-    assert list(client.iterate_metadata(STUDY)) == listed
+    server.store(tmp_path / "in")
+    listed = server.retrieve_metadata(STUDY)
+    assert list(server.iterate_metadata(STUDY)) == listed
     found = {data_set["00080018"]["Value"][0] for data_set in listed}
-    documents = [ET.fromstring(document) for document in client.retrieve_metadata_xml(STUDY)]
+    documents = [ET.fromstring(document) for document in server.retrieve_metadata_xml(STUDY)]
     assert {_value(document, "00080018") for document in documents} == found
-    (file,) = client.retrieve(STUDY, destination=tmp_path / "out", media_type=JSON)
+    (file,) = server.retrieve(STUDY, destination=tmp_path / "out", media_type=JSON)
     assert json.loads(file.path.read_bytes()) == listed
 
 
-def test_metadata_is_what_pydicom_reads_in_the_file(server: tuple[DicomWebClient, str]) -> None:
-    client, _ = server
+def test_metadata_is_what_pydicom_reads_in_the_file(server: DicomWebClient) -> None:
     path = PYDICOM_FILES / "CT_small.dcm"
-    (outcome,) = client.store(path).outcomes
+    (outcome,) = server.store(path).outcomes
     assert outcome.path is not None
-    (data_set,) = client.retrieve_metadata(outcome.path.study, outcome.path.series, outcome.path.instance)
+    (data_set,) = server.retrieve_metadata(outcome.path.study, outcome.path.series, outcome.path.instance)
     for keyword in ("PatientName", "Rows", "SliceThickness", "ImagePositionPatient", "StudyDate"):
         tag = f"{pydicom.datadict.tag_for_keyword(keyword):08X}"
         expected = pydicom.dcmread(path)[keyword].to_json_dict(None, 1024)

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import io
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from airflow_dicomweb.dicomweb.auth import Basic, Bearer
 from airflow_dicomweb.dicomweb.client import DicomWebClient
-from airflow_dicomweb.emulator import Emulator
 from airflow_dicomweb.errors import ConfigurationError, NotFoundError, ProtocolError, ResponseError, TransportError
-from airflow_dicomweb.healthcare.client import HealthcareClient
 from tests.dicomweb.instances import PYDICOM_FILES
 from tests.dicomweb.scripted import QUICK, STUDY, answer, found, sop, storing
 from tests.dicomweb.test_retrieve import SERIES, left, named, paths
 from tests.servers.faulty import Fault
-from tests.servers.orthanc import Orthanc
 
 PNG = "image/png"
 
@@ -116,20 +111,6 @@ def test_a_cut_picture_is_asked_for_again_alone(tmp_path: Path) -> None:
 def test_a_study_without_instances_gives_no_pictures(tmp_path: Path) -> None:
     with storing(answer([])) as (client, _), pytest.raises(NotFoundError):
         client.retrieve(STUDY, destination=tmp_path, media_type=PNG)
-
-
-@pytest.fixture(params=["emulator", "orthanc"])
-def server(request: pytest.FixtureRequest) -> Iterator[DicomWebClient]:
-    if request.param == "emulator":
-        emulator: Emulator = request.getfixturevalue("dicomweb_emulator")
-        client: DicomWebClient = HealthcareClient(
-            emulator.dicom_store, base_url=emulator.base_url, credentials=Bearer("any")
-        )
-    else:
-        orthanc: Orthanc = request.getfixturevalue("empty_orthanc")
-        client = DicomWebClient(orthanc.dicomweb_url, credentials=Basic(orthanc.user, orthanc.password))
-    with client:
-        yield client
 
 
 def test_real_servers_draw_instances_and_frames(server: DicomWebClient, tmp_path: Path) -> None:

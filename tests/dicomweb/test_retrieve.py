@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +44,6 @@ def left(folder: Path) -> list[Path]:
 def named(folder: Path) -> list[Path]:
     """Files under their names: not those that wait for the rest of an answer."""
     return [path for path in left(folder) if not path.parent.name.endswith(".part")]
-
-
-@pytest.fixture(params=["emulator", "orthanc"])
-def server(request: pytest.FixtureRequest) -> Iterator[DicomWebClient]:
-    """A client of each server, empty."""
-    if request.param == "emulator":
-        emulator: Emulator = request.getfixturevalue("dicomweb_emulator")
-        client: DicomWebClient = HealthcareClient(
-            emulator.dicom_store, base_url=emulator.base_url, credentials=Bearer("any")
-        )
-    else:
-        orthanc: Orthanc = request.getfixturevalue("empty_orthanc")
-        client = DicomWebClient(orthanc.dicomweb_url, credentials=Basic(orthanc.user, orthanc.password))
-    with client:
-        yield client
 
 
 def test_study_series_and_instance_come_back_as_they_were_stored(server: DicomWebClient, tmp_path: Path) -> None:

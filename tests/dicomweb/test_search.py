@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,26 +19,17 @@ from tests.servers.faulty import Fault
 from tests.servers.orthanc import Orthanc
 
 
-@pytest.fixture(params=["emulator", "orthanc"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DicomWebClient]:
+@pytest.fixture
+def server(server: DicomWebClient, tmp_path: Path) -> DicomWebClient:
     """A client of each server, with two studies: a CT with 7 instances in two series, and an MR with 2."""
-    if request.param == "emulator":
-        emulator: Emulator = request.getfixturevalue("dicomweb_emulator")
-        client: DicomWebClient = HealthcareClient(
-            emulator.dicom_store, base_url=emulator.base_url, credentials=Bearer("any")
-        )
-    else:
-        orthanc: Orthanc = request.getfixturevalue("empty_orthanc")
-        client = DicomWebClient(orthanc.dicomweb_url, credentials=Basic(orthanc.user, orthanc.password))
     common = {"PatientName": "Zhang^Sally", "PatientID": "P1", "StudyDate": "20240105", "StudyDescription": "Head"}
     series_of(tmp_path / "1", 5, study="1.1", Modality="CT", **common)
     series_of(tmp_path / "2", 2, study="1.3", Modality="CT", **common, StudyInstanceUID="1.1")
     series_of(
         tmp_path / "3", 2, study="1.2", Modality="MR", PatientName="Doe^John", PatientID="P2", StudyDate="20240210"
     )
-    with client:
-        assert client.store(tmp_path).created == 9
-        yield client
+    assert server.store(tmp_path).created == 9
+    return server
 
 
 def studies(client: DicomWebClient, filters: dict[str, Any] | None = None, **options: Any) -> list[str]:
